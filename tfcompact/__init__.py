@@ -1,0 +1,11 @@
+"""Compact image classifiers: from a folder of photographs to a verified int8 TFLite file."""
+
+import os
+
+# The models are tf_keras models, since tfmot quantizes nothing else. TensorFlow and keras_cv read this once,
+# at their first import, so it is set before anything of ours can import them.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+# TensorFlow's start-up chatter would hide the one line that matters; errors still pass.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+__version__ = "0.1.0"

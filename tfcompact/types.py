@@ -1,0 +1,201 @@
+"""The things that flow through the pipeline. No TensorFlow here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from tfcompact.errors import UserError
+
+Split = Literal["train", "validation", "test"]
+ChannelOrder = Literal["rgb", "bgr"]
+FORMATS = ("uint8", "int8", "float32", "float16", "dynamic")
+"""The kinds of `.tflite` file that `export` writes, by their input type or, for the last two, their weights' type."""
+
+
+class Record:
+    """A frozen dataclass that round-trips through JSON and refuses unknown or missing keys."""
+
+    def to_json(self) -> dict[str, Any]:
+        """This record as plain dicts, lists and scalars."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The record that `to_json` wrote. Raises `UserError` on a key that is unknown or missing."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(data) - set(fields))
+        if unknown:
+            raise UserError(f"{cls.__name__}: unknown key {unknown[0]!r}; known: {', '.join(fields)}")
+        optional = {
+            name
+            for name, f in fields.items()
+            if f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+        }
+        missing = sorted(set(fields) - set(data) - optional)
+        if missing:
+            raise UserError(f"{cls.__name__}: key {missing[0]!r} is missing")
+        return cls(**{name: cls._decode(name, value) for name, value in data.items()})
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Normalization(Record):
+    """How a pixel in 0..255 becomes what the network sees: `(pixel - mean) / std`, per channel.
+
+    It belongs to the run, is written into the exported file, and everything that feeds a network reads it from
+    there. One mean and one std for all channels, or three of each, in the order of `channel_order`.
+    """
+
+    mean: tuple[float, ...] = (127.5,)
+    std: tuple[float, ...] = (127.5,)
+    channel_order: ChannelOrder = "rgb"
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3):
+                raise UserError(f"normalization {name} must have 1 or 3 values, not {len(values)}")
+        if not all(s > 0 for s in self.std):
+            raise UserError(f"normalization std must be positive, not {self.std}")
+        if self.channel_order not in ("rgb", "bgr"):
+            raise UserError(f"channel order must be rgb or bgr, not {self.channel_order!r}")
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every channel is treated alike: only then can a uint8 input's scale and zero point express it."""
+        return len(set(self.mean)) == 1 and len(set(self.std)) == 1
+
+
+@dataclass(frozen=True)
+class Quantization(Record):
+    """A tensor's affine quantization: `real = (q - zero_point) * scale`."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Artifact(Record):
+    """One exported `.tflite` file that passed the gate.
+
+    `path` is relative to the export run's directory. `checks` holds what the gate measured: accuracies, agreement,
+    largest probability difference, XNNPACK partitions, with the images they were measured on.
+    """
+
+    model: str
+    run: str
+    path: str
+    format: str
+    sha256: str
+    bytes: int
+    image_px: int
+    classes: int
+    normalization: Normalization
+    input: Quantization | None = None
+    output: Quantization | None = None
+    checks: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        if name == "normalization":
+            return Normalization.from_json(value)
+        if name in ("input", "output"):
+            return None if value is None else Quantization.from_json(value)
+        return super()._decode(name, value)
+
+
+@dataclass(frozen=True)
+class Device(Record):
+    """Where a measurement was taken. `kind` is `host`, `android` or `emulated`."""
+
+    kind: Literal["host", "android", "emulated"]
+    name: str
+    processor: str
+    cores: int
+    system: str
+
+
+@dataclass(frozen=True)
+class Accuracy(Record):
+    """Shares in [0, 1] of `images` test images whose label was first, or among the first five."""
+
+    top1: float
+    top5: float
+    images: int
+    split: str
+    data_digest: str
+
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Measurement(Record):
+    """One artifact on one device: the row that reports, plots, the app and Android share.
+
+    `wall_ms` and `process_ms` hold every timed run in order, none dropped; times exclude pre- and post-processing.
+    A device of kind `emulated` has no latency: its samples must be empty. `validity` names what could make the row
+    misleading, and whether it was so (`{"throttled": false, ...}`).
+    """
+
+    schema: int
+    model: str
+    run: str
+    artifact: str
+    artifact_sha256: str
+    artifact_bytes: int
+    format: str
+    image_px: int
+    device: Device
+    runtime: str
+    delegate: str
+    threads: int
+    warmup_runs: int
+    wall_ms: tuple[float, ...]
+    process_ms: tuple[float, ...]
+    xnnpack_partitions: int | None
+    delegated_nodes: int | None
+    total_nodes: int | None
+    peak_memory_mb: float | None
+    accuracy: Accuracy | None
+    started: str
+    validity: dict[str, bool] = field(default_factory=dict)
+    instructions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise UserError(f"this measurement has schema {self.schema}; this tfcompact reads {SCHEMA}")
+        if self.device.kind == "emulated" and (self.wall_ms or self.process_ms):
+            raise UserError("an emulated device has no latency; its sample lists must be empty")
+        if not all(math.isfinite(t) and t >= 0 for t in (*self.wall_ms, *self.process_ms)):
+            raise UserError("latency samples must be finite and not negative")
+
+    @property
+    def key(self) -> str:
+        """The file name, without suffix, under which this row is kept."""
+        return f"{self.artifact_sha256[:8]}-{self.device.name}-{self.delegate}-{self.threads}t"
+
+    def percentile_ms(self, percent: float) -> float | None:
+        """The `percent`-th percentile of the wall times in ms (linear interpolation), or None without samples."""
+        if not self.wall_ms:
+            return None
+        ordered = sorted(self.wall_ms)
+        position = (len(ordered) - 1) * percent / 100
+        low = math.floor(position)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        if name == "device":
+            return Device.from_json(value)
+        if name == "accuracy":
+            return None if value is None else Accuracy.from_json(value)
+        return super()._decode(name, value)
