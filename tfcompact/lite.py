@@ -1,0 +1,326 @@
+"""A `.tflite` file as a function, and as a list of tensors and operators to look into.
+
+TensorFlow-free: everything goes through `ai_edge_litert`, which loads in a fraction of a second and is what runs on
+devices. Files are those `export` writes: one image of `[1, px, px, 3]` in, probabilities `[1, classes]` out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from tfcompact import metadata
+from tfcompact.data.images import fit_square, normalize
+from tfcompact.errors import UserError
+from tfcompact.options import require, require_choice
+from tfcompact.types import Normalization, Quantization
+
+Source = Path | str | bytes
+"""A file by its path, or its content."""
+
+DELEGATES = {
+    "xnnpack": OpResolverType.BUILTIN,  # what every device runs unless told otherwise
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # the optimized kernels below it
+    "reference": OpResolverType.BUILTIN_REF,  # the plain C++ that defines what each operator means
+}
+
+
+class LiteModel:
+    """A loaded file. Safe to share between threads: one runs at a time.
+
+    `delegate` is one of `DELEGATES`. Raises `UserError` where the file is not a classifier's, or the runtime does not
+    take it under this delegate.
+    """
+
+    def __init__(self, source: Source, *, threads: int = 1, delegate: str = "xnnpack") -> None:
+        require(threads >= 1, "threads", threads, "at least 1")
+        self._source, self._where = source, _where(source)
+        self._interpreter = _interpreter(source, threads, delegate)
+        self._lock = threading.Lock()
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        shapes = [tuple(int(size) for size in detail["shape"]) for detail in (*inputs, *outputs)]
+        match shapes:
+            case [(1, height, width, 3), (1, classes)] if height == width:
+                self.image_px, self.classes = height, classes
+            case _:
+                raise UserError(
+                    f"{self._where} maps {shapes} instead of one [1, px, px, 3] to one [1, classes]; "
+                    "give a classifier exported by tfcompact"
+                )
+        self.input_dtype, self.output_dtype = np.dtype(inputs[0]["dtype"]), np.dtype(outputs[0]["dtype"])
+        if self.input_dtype not in (np.uint8, np.int8, np.float32):
+            raise UserError(f"{self._where} takes {self.input_dtype}; only uint8, int8 and float32 files are known")
+        self.input_quantization = _quantization(inputs[0])
+        self.output_quantization = _quantization(outputs[0])
+        self._input, self._output = inputs[0]["index"], outputs[0]["index"]
+
+    @cached_property
+    def normalization(self) -> Normalization:
+        """From the file's own metadata. Raises `UserError` where it has none."""
+        return metadata.read(self._source).normalization
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 `[n, classes]`, of RGB pixels, uint8 `[n, px, px, 3]`."""
+        return self.dequantized(self.raw(self.prepared(images)))
+
+    def prepared(self, images: np.ndarray) -> np.ndarray:
+        """Pixels, uint8 `[n, px, px, 3]`, as this file takes them.
+
+        A uint8 file takes the pixel itself and an int8 file the pixel - 128, because their input's scale and zero
+        point already say what a pixel is worth; a float file takes what its metadata's `Normalization` makes of it.
+        """
+        px = self.image_px
+        if images.dtype != np.uint8 or images.shape[1:] != (px, px, 3):
+            raise UserError(
+                f"{self._where} takes uint8 images of shape (n, {px}, {px}, 3), not {images.dtype} {images.shape}"
+            )
+        if self.input_dtype == np.uint8:
+            return images
+        if self.input_dtype == np.int8:
+            return (images ^ 0x80).view(np.int8)  # flipping the top bit is subtracting 128
+        scaled: np.ndarray = normalize(images.astype(np.float32), self.normalization)
+        return scaled
+
+    def raw(self, batch: np.ndarray) -> np.ndarray:
+        """The output as the file gives it, `[n, classes]`, of inputs as the file takes them, `[n, px, px, 3]`."""
+        if batch.dtype != self.input_dtype:
+            raise UserError(f"{self._where} takes {self.input_dtype} input, not {batch.dtype}")
+        outputs = np.empty((len(batch), self.classes), self.output_dtype)
+        with self._lock:
+            for i in range(len(batch)):
+                self.set(batch[i : i + 1])
+                self.invoke()
+                outputs[i] = self._interpreter.get_tensor(self._output)[0]
+        return outputs
+
+    def set(self, image: np.ndarray) -> None:
+        """Copies one prepared image, `[1, px, px, 3]`, into the input."""
+        self._interpreter.set_tensor(self._input, image)
+
+    def invoke(self) -> None:
+        """Runs the network once on what `set` left; nothing else happens here, so this is what is timed."""
+        self._interpreter.invoke()
+
+    def dequantized(self, outputs: np.ndarray) -> np.ndarray:
+        """Probabilities, float32, of what `raw` returned."""
+        return _dequantized(outputs, self.output_quantization)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable labels, in falling order. `latency_ms` is one run: no decoding, resizing, normalizing."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    latency_ms: float
+
+
+class Classifier:
+    """A file with its labels: photograph in, labels out. What the app uses."""
+
+    def __init__(self, path: Path | str, *, threads: int = 1) -> None:
+        self.model = LiteModel(path, threads=threads)
+        self.metadata = metadata.read(path)
+        if len(self.labels) != self.model.classes:
+            raise UserError(
+                f"{path} has {self.model.classes} outputs but {len(self.labels)} labels; "
+                "export it again with: make export"
+            )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the outputs."""
+        return self.metadata.labels
+
+    @property
+    def normalization(self) -> Normalization:
+        """What the network expects of a pixel."""
+        return self.metadata.normalization
+
+    def classify(self, image: np.ndarray, *, top: int = 5) -> Prediction:
+        """The `top` most probable labels of an RGB photograph, uint8 `[h, w, 3]` of any size."""
+        batch = self.model.prepared(fit_square(image, self.model.image_px)[np.newaxis])
+        start = time.perf_counter_ns()
+        outputs = self.model.raw(batch)
+        elapsed_ms = (time.perf_counter_ns() - start) / 1e6
+        probabilities = self.model.dequantized(outputs)[0]
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return Prediction(
+            tuple(self.labels[i] for i in best), tuple(float(probabilities[i]) for i in best), elapsed_ms
+        )
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file. `dtype` is the schema's name in lower case; `scales` has one entry, or one a channel."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    is_input: bool
+    is_output: bool
+    is_constant: bool
+
+
+def tensors(source: Source) -> list[Tensor]:
+    """Every tensor of the file, of all its subgraphs; inputs and outputs are the first subgraph's."""
+    model = _model(source)
+    found = []
+    for g, graph in enumerate(model.subgraphs):
+        inputs, outputs = (set(graph.inputs), set(graph.outputs)) if g == 0 else (set(), set())
+        for i, tensor in enumerate(graph.tensors):
+            quantization = tensor.quantization
+            scales = () if quantization is None or quantization.scale is None else quantization.scale
+            zeros = () if quantization is None or quantization.zeroPoint is None else quantization.zeroPoint
+            data = model.buffers[tensor.buffer].data
+            found.append(
+                Tensor(
+                    name=tensor.name.decode(),
+                    dtype=_TYPES[tensor.type],
+                    shape=() if tensor.shape is None else tuple(int(size) for size in tensor.shape),
+                    scales=tuple(float(scale) for scale in scales),
+                    zero_points=tuple(int(zero) for zero in zeros),
+                    is_input=i in inputs,
+                    is_output=i in outputs,
+                    is_constant=data is not None and len(data) > 0,
+                )
+            )
+    return found
+
+
+def operators(source: Source) -> list[str]:
+    """The operators in order of execution: the schema's names, and for a custom one (Flex too) its own name."""
+    model = _model(source)
+    names = []
+    for graph in model.subgraphs:
+        for operator in graph.operators or ():
+            code = model.operatorCodes[operator.opcodeIndex]
+            # Codes above 126 are only in the wider field; older ones may be in either (schema.fbs: OperatorCode).
+            builtin = _OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            names.append(code.customCode.decode() if builtin == "CUSTOM" and code.customCode else builtin)
+    return names
+
+
+def stray_floats(source: Source) -> list[str]:
+    """The names of float tensors that are neither the file's input nor its output: none in a true integer file."""
+    return [t.name for t in tensors(source) if t.dtype.startswith("float") and not (t.is_input or t.is_output)]
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """How XNNPACK took a file: in `count` pieces, with `delegated_nodes` of its `total_nodes` operators."""
+
+    count: int
+    delegated_nodes: int
+    total_nodes: int
+
+
+def partitions(source: Source, *, threads: int = 1) -> Partitions:
+    """What the XNNPACK delegate makes of the file.
+
+    The runtime keeps the replaced nodes in its list and adds one node `DELEGATE` for each piece. A piece consists of
+    the nodes passed on the way back from its outputs to its inputs, which is how they are counted here.
+    """
+    nodes = _interpreter(source, threads, "xnnpack")._get_ops_details()
+    pieces = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    originals = [node for node in nodes if node["op_name"] != "DELEGATE"]
+    producer = {int(tensor): node["index"] for node in originals for tensor in node["outputs"]}
+    inputs_of = {node["index"]: node["inputs"] for node in originals}
+    delegated: set[int] = set()
+    for piece in pieces:
+        given = {int(tensor) for tensor in piece["inputs"]}
+        open_ends = [int(tensor) for tensor in piece["outputs"]]
+        while open_ends:
+            tensor = open_ends.pop()
+            if tensor in given or tensor not in producer or producer[tensor] in delegated:
+                continue
+            delegated.add(producer[tensor])
+            open_ends.extend(int(tensor) for tensor in inputs_of[producer[tensor]])
+    return Partitions(len(pieces), len(delegated), len(originals))
+
+
+def tensor_values(source: Source, images: np.ndarray, *, delegate: str = "reference") -> dict[str, np.ndarray]:
+    """What every operator of the file put out: name -> float32 `[n, ...]`, dequantized, in order of execution.
+
+    `images` are uint8 `[n, px, px, 3]`; all values of all of them are held in memory, so give a few. `delegate` is
+    `reference` or `builtin`: what XNNPACK computes on its way cannot be seen.
+    """
+    if delegate == "xnnpack":
+        raise UserError("XNNPACK keeps its intermediate values to itself; use delegate reference or builtin")
+    prepared = LiteModel(source, delegate=delegate).prepared(images)
+    interpreter = _interpreter(source, 1, delegate, preserve=True)
+    (feed,) = interpreter.get_input_details()
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    produced = [int(t) for node in interpreter._get_ops_details() for t in node["outputs"] if int(t) in details]
+    values: dict[str, list[np.ndarray]] = {}
+    for image in prepared:
+        interpreter.set_tensor(feed["index"], image[np.newaxis])
+        interpreter.invoke()
+        for index in produced:
+            value = _dequantized(interpreter.get_tensor(index), _quantization(details[index]))
+            values.setdefault(details[index]["name"], []).append(value)
+    return {name: np.concatenate(each) for name, each in values.items()}
+
+
+def _names(enumeration: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enumeration).items() if not name.startswith("_")}
+
+
+_TYPES = {value: name.lower() for value, name in _names(schema.TensorType).items()}
+_OPERATORS = _names(schema.BuiltinOperator)
+
+
+def _where(source: Source) -> str:
+    return "the model" if isinstance(source, bytes) else str(source)
+
+
+def _interpreter(source: Source, threads: int, delegate: str, *, preserve: bool = False) -> Any:
+    require_choice("delegate", delegate, DELEGATES)
+    content = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
+    try:
+        interpreter = Interpreter(
+            **content,
+            num_threads=threads,
+            experimental_op_resolver_type=DELEGATES[delegate],
+            experimental_preserve_all_tensors=preserve,
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{_where(source)} cannot be run with delegate {delegate} ({reason}); export it again"
+        ) from None
+    return interpreter
+
+
+def _model(source: Source) -> Any:
+    try:
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"{_where(source)} cannot be read ({error.strerror}); check the path") from None
+    if content[4:8] != metadata.MODEL_IDENTIFIER:
+        raise UserError(f"{_where(source)} is not a TFLite model; give the path of an exported .tflite file")
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def _quantization(detail: Mapping[str, Any]) -> Quantization | None:
+    """Of one tensor with a single scale; None for a float tensor or a constant with one scale per channel."""
+    scale, zero_point = detail["quantization"]
+    return Quantization(float(scale), int(zero_point)) if scale else None
+
+
+def _dequantized(values: np.ndarray, quantization: Quantization | None) -> np.ndarray:
+    if quantization is None:
+        return values.astype(np.float32)
+    return (values.astype(np.float32) - quantization.zero_point) * np.float32(quantization.scale)

@@ -1,0 +1,38 @@
+"""All architectures: one file a family, one line of `SPECS` a variant. No TensorFlow is imported before `build`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from tfcompact.errors import UnknownName
+from tfcompact.models.spec import ModelSpec, Params
+
+__all__ = ["FAMILIES", "ModelSpec", "Params", "build", "spec", "specs"]
+
+FAMILIES = ("mobilenet_v2", "mobilenet_v3", "inception_v3")
+
+
+def specs() -> dict[str, ModelSpec]:
+    """Every variant of every family by its name."""
+    rows = (row for family in FAMILIES for row in import_module(f"tfcompact.models.{family}").SPECS)
+    return {row.name: row for row in rows}
+
+
+def spec(name: str) -> ModelSpec:
+    """The variant called `name`. Raises `UnknownName` that suggests the nearest."""
+    known = specs()
+    if name not in known:
+        raise UnknownName("model", name, known)
+    return known[name]
+
+
+def build(name: str, *, px: int | None = None, classes: int = 1000, aux: bool = False) -> Any:
+    """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`.
+
+    `px` defaults to the published size. With `aux`, architectures that have a training-time auxiliary head get it as
+    a second output. Raises `UnknownName`, and `UserError` for a size the network cannot take.
+    """
+    row = spec(name)
+    extra = {"aux": True} if aux and row.aux_weight else {}
+    return row.build(row.shape(px or row.image_px), classes, **extra)

@@ -1,0 +1,245 @@
+"""Tables of measurements and runs: for the terminal, as Markdown and as CSV, with the plot beside them.
+
+Rows of different settings (device, delegate, threads, test images) are never put under one heading, since their
+numbers do not compare. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tfcompact import plots, results, runs
+from tfcompact.errors import UserError
+from tfcompact.results import History, Row, Setting
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its heading, how a row fills it, and how early it yields where room is short."""
+
+    heading: str
+    text: Callable[[Row], str]
+    yields: int = 0  # 0: never; else the larger, the earlier it is left out of a narrow terminal
+    left: bool = False
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return ABSENT if value is None else format(value * scale, form)
+
+
+COLUMNS = (
+    Column("Model", lambda r: r.model, left=True),
+    Column("Format", lambda r: r.format, left=True),
+    Column("Made by", lambda r: r.made_by or ABSENT, yields=5, left=True),
+    Column("MB", lambda r: _number(r.size_mb, ".2f")),
+    Column("Params M", lambda r: _number(r.parameters, ".2f", 1e-6), yields=7),
+    Column("MACs M", lambda r: _number(r.macs, ".0f", 1e-6), yields=6),
+    Column("Top-1 %", lambda r: _number(r.top1, ".1f", 100)),
+    Column("Top-5 %", lambda r: _number(r.top5, ".1f", 100), yields=8),
+    Column("p50 ms", lambda r: _number(r.p50_ms, ".2f")),
+    Column("p90 ms", lambda r: _number(r.p90_ms, ".2f"), yields=4),
+    Column("p99 ms", lambda r: _number(r.p99_ms, ".2f"), yields=3),
+    Column("XNN", lambda r: _number(r.partitions, ".0f"), yields=2),
+    Column("Peak MB", lambda r: _number(r.peak_memory_mb, ".0f"), yields=1),
+    Column("Beware", lambda r: ", ".join(r.flags), left=True),
+)
+
+LEGEND = (
+    "MB: size of the file (10^6 bytes). Top-1, Top-5: share of test images whose label was first, or among the first "
+    "five. p50, p90, p99: percentiles of the latency of one image. XNN: partitions that the XNNPACK delegate runs "
+    "(1 is best). Peak MB: memory of the measuring process."
+)
+
+
+def rows(root: Path = runs.ROOT, model: str | None = None) -> tuple[Row, ...]:
+    """Every measurement under `root`, or of one model. Raises `UserError` naming the first file that is damaged."""
+    return results.measured(root, model).whole()
+
+
+def nothing_measured(root: Path, model: str | None = None) -> str:
+    """The line shown where there is no measurement."""
+    if model is None:
+        return f"no measurements under {root}; try: make train MODEL=mobilenet_v2"
+    return f"no measurements of {model} under {root}; try: make measure MODEL={model}"
+
+
+def write(root: Path = runs.ROOT, model: str | None = None, out: Path | None = None) -> list[Path]:
+    """Writes report.md, report.csv and pareto.png, and returns their paths.
+
+    They go to `out`, by default `<root>/report`, or `<root>/report/<model>` for one model. Each file is replaced in
+    one step. There is no plot where no row has both accuracy and latency. Raises `UserError` without measurements.
+    """
+    found = rows(root, model)
+    if not found:
+        raise UserError(nothing_measured(root, model))
+    out = out or (root / "report" / model if model else root / "report")
+    out.mkdir(parents=True, exist_ok=True)
+    picture = plots.pareto_png(found)
+    if picture is None:
+        (out / "pareto.png").unlink(missing_ok=True)  # one of an earlier report, which no longer tells the truth
+    contents = {
+        "report.md": markdown(found, plot=picture is not None).encode(),
+        "report.csv": as_csv(found).encode(),
+        "pareto.png": picture,
+    }
+    return [_replace(out / name, content) for name, content in contents.items() if content is not None]
+
+
+def print_table(console: Console, rows: Sequence[Row], root: Path = runs.ROOT) -> None:
+    """Prints one table per setting; columns that do not fit the terminal's width are left out, and that is said."""
+    if not rows:
+        console.print(nothing_measured(root), markup=False, highlight=False, soft_wrap=True)
+        return
+    for setting, group in results.by_setting(rows).items():
+        shown = _fitting(group, console.width)
+        table = Table(box=SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
+        table.title, table.caption = _heading(setting), escape(_footnote(setting, shown))
+        front = results.pareto_front(group)
+        for column in shown:
+            table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
+        for row in group:
+            style = "bold" if row in front else ""
+            table.add_row(*(escape(column.text(row)) for column in shown), style=style)
+        console.print(table)
+
+
+def markdown(rows: Sequence[Row], *, plot: bool) -> str:
+    """The report as Markdown; with `plot`, it shows the picture that lies beside it."""
+    parts = ["# Measurements"]
+    if plot:
+        parts.append("![Accuracy against latency; the area of a point is the size of its file](pareto.png)")
+    for setting, group in results.by_setting(rows).items():
+        shown = [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
+        front = results.pareto_front(group)
+        lines = [
+            _line(column.heading for column in shown),
+            _line(":--" if column.left else "--:" for column in shown),
+            *(_line(_mark(_cell(column.text(row)), row in front) for column in shown) for row in group),
+        ]
+        parts += [f"## {_cell(setting.place)}", f"Accuracy: {_cell(setting.images_text)}.", "\n".join(lines)]
+        parts.append("Bold: on the Pareto front (no other file is both faster and more accurate).")
+        if setting.caution:
+            parts.append(setting.caution)
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """One line per measurement, numbers unrounded, units in the column names, shares in [0, 1]; absent is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for r in rows:
+        s = r.setting
+        writer.writerow(
+            (r.model, r.format, r.run, r.made_by, r.size_mb, r.parameters, r.macs, r.image_px, r.top1, r.top5)
+            + (s.images, s.data, r.p50_ms, r.p90_ms, r.p99_ms, r.samples, s.threads, s.delegate, s.runtime)
+            + (r.partitions, r.peak_memory_mb, s.device_kind, s.device, s.processor, r.started, " ".join(r.flags))
+        )
+    return text.getvalue()
+
+
+CSV_COLUMNS = (
+    *("model", "format", "run", "made_by", "size_mb", "parameters", "macs", "image_px", "top1", "top5"),
+    *("test_images", "data_digest", "p50_ms", "p90_ms", "p99_ms", "samples", "threads", "delegate", "runtime"),
+    *("xnnpack_partitions", "peak_memory_mb", "device_kind", "device", "processor", "started", "flags"),
+)
+
+
+def runs_table(root: Path = runs.ROOT, model: str | None = None) -> Table:
+    """Every run under `root`, oldest first; unfinished ones last. Raises `UserError` naming what is damaged."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Model", "Run", "Stage", "Finished", "Took", "From", "Result"):
+        table.add_column(heading, justify="right" if heading == "Took" else "left")
+    for row in results.histories(root, model).whole():
+        table.add_row(*map(escape, _run_cells(row)), style="" if row.finished else "dim")
+    return table
+
+
+def print_runs(console: Console, root: Path = runs.ROOT, model: str | None = None) -> None:
+    """Prints `runs_table`, or where there is no run the command that makes one."""
+    table = runs_table(root, model)
+    if table.row_count:
+        console.print(table)
+        return
+    of = f" of {model}" if model else ""
+    line = f"no runs{of} under {root}; try: make train MODEL={model or 'mobilenet_v2'}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run_cells(row: History) -> tuple[str, ...]:
+    when = _local(row.finished) if row.finished else f"unfinished, last at work {_local(row.touched)}"
+    took = ABSENT if row.seconds is None else duration(row.seconds)
+    result = ABSENT if row.headline is None else f"{row.headline[0]} {row.headline[1]:.4g}"
+    return (row.model, row.run.removesuffix(".partial"), row.stage, when, took, row.parent or ABSENT, result)
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _local(time: datetime.datetime) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _heading(setting: Setting) -> str:
+    return f"[bold]{escape(setting.place)}[/bold]\n{escape(setting.images_text)}"
+
+
+def _footnote(setting: Setting, shown: Sequence[Column]) -> str:
+    omitted = [c.heading for c in COLUMNS if c not in shown and c.heading != "Beware"]
+    lines = ["Bold: the Pareto front. " + (setting.caution or "")]
+    if omitted:
+        lines.append(f"Left out for want of width: {', '.join(omitted)} (they are in report.csv).")
+    return "\n".join(lines)
+
+
+def _fitting(group: Sequence[Row], width: int) -> list[Column]:
+    """The columns that fit into `width` characters, the most dispensable left out first; `Beware` only if needed."""
+    shown = [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
+
+    def needed() -> int:
+        return sum(2 + max(len(c.heading), *(len(c.text(row)) for row in group)) for c in shown)
+
+    while needed() > width and any(column.yields for column in shown):
+        shown.remove(max(shown, key=lambda column: column.yields))
+    return shown
+
+
+def _line(cells: object) -> str:
+    return f"| {' | '.join(cells)} |"  # type: ignore[call-overload, no-any-return]
+
+
+def _mark(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold and text else text
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a Markdown table and cannot become markup."""
+    for character in "\\|*_`<>[]":
+        text = text.replace(character, "\\" + character) if character != "_" else text
+    return " ".join(text.split())
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Writes the file so that a reader sees the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return path
