@@ -49,7 +49,9 @@ def rewrite(model: Any, rule: Rule, *, name: str | None = None) -> Any:
     inputs = [new_of[id(t)] for t in model.inputs]
     outputs = [new_of[id(t)] for t in model.outputs]
     return keras.Model(
-        inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=name or model.name
+        inputs[0] if len(inputs) == 1 else inputs,
+        outputs[0] if len(outputs) == 1 else outputs,
+        name=name or model.name,
     )
 
 

@@ -262,9 +262,11 @@ def _stats(low: float | list[float], high: float | list[float]) -> dict[int, lis
 
 def _broadcast(normalization: Normalization, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std with one length, as readers of the official schema want them."""
-    mean, std = np.asarray(normalization.mean, dtype), np.asarray(normalization.std, dtype)
-    width = max(len(mean), len(std))
-    return np.resize(mean, width), np.resize(std, width)
+    width = max(len(normalization.mean), len(normalization.std))
+    return (
+        np.resize(np.asarray(normalization.mean, dtype), width),
+        np.resize(np.asarray(normalization.std, dtype), width),
+    )
 
 
 def _append_files(model: bytes, files: Mapping[str, str]) -> bytes:

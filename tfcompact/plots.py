@@ -47,7 +47,9 @@ def pareto_png(rows: Sequence[Row]) -> bytes | None:
         return None
     across = min(2, len(groups))
     down = math.ceil(len(groups) / across)
-    figure = Figure(figsize=(9.6 if across == 1 else 16.0, 6.2 * down), dpi=130, layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(9.6 if across == 1 else 16.0, 6.2 * down), dpi=130, layout="constrained", facecolor="white"
+    )
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)  # type: ignore[union-attr]
     FigureCanvasAgg(figure)
     colour = colours(row.model for row in rows)
@@ -82,8 +84,7 @@ def _panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) 
 
     front = pareto_front(rows)
     ax.plot(
-        [row.p50_ms for row in front],
-        [100 * row.top1 for row in front],  # type: ignore[operator]
+        *zip(*(row.point for row in front), strict=True),
         color=PALE,
         linewidth=1.4,
         linestyle=(0, (4, 3)),
@@ -92,8 +93,7 @@ def _panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) 
     )
     for row in sorted(rows, key=lambda row: -row.size_mb):  # the small ones on top
         ax.scatter(
-            row.p50_ms,
-            100 * row.top1,  # type: ignore[operator,arg-type]
+            *row.point,
             s=SMALLEST_POINT + POINT_PER_MB * row.size_mb,
             marker=SHAPES.get(row.format, ("o", ""))[0],
             color=colour[row.model],
@@ -135,8 +135,8 @@ def place_labels(ax: Axes, rows: list[Row], colour: dict[str, str]) -> list[Any]
 
     renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     frame = ax.get_window_extent(renderer)
-    scale = ax.figure.dpi / 72  # type: ignore[union-attr]
-    centres = [ax.transData.transform((row.p50_ms, 100 * row.top1)) for row in rows]  # type: ignore[operator]
+    scale = ax.figure.dpi / 72
+    centres = [ax.transData.transform(row.point) for row in rows]
     radii = [scale * math.sqrt(SMALLEST_POINT + POINT_PER_MB * row.size_mb) / 2 for row in rows]
     taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(centres, radii, strict=True)]
     steps = [centres[rows.index(row)] for row in pareto_front(rows)]
@@ -145,7 +145,7 @@ def place_labels(ax: Axes, rows: list[Row], colour: dict[str, str]) -> list[Any]
     labels = []
     for i in sorted(range(len(rows)), key=lambda i: tuple(centres[i])):
         text = f"{rows[i].model} · {rows[i].format}\n{rows[i].size_mb:.1f} MB"
-        label = ax.annotate(text, (rows[i].p50_ms, 100 * rows[i].top1), (0, 0), textcoords="offset points")  # type: ignore[operator,arg-type]
+        label = ax.annotate(text, rows[i].point, (0, 0), textcoords="offset points")
         label.set(fontsize=8.2, color=INK, zorder=5, linespacing=1.25)
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         width, height = label.get_window_extent(renderer).width, label.get_window_extent(renderer).height

@@ -62,9 +62,7 @@ class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     def build(self, tensor_shape, name, layer):
         def bound(end: str, value: float):
-            return layer.add_weight(
-                f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False
-            )
+            return layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False)
 
         return {"min_var": bound("min", -6.0), "max_var": bound("max", 6.0)}
 
@@ -162,7 +160,9 @@ def quantized(model: Any) -> Any:
         if not isinstance(x._keras_history.layer, L.InputLayer):
             return x
         if id(x) not in entries:
-            entries[id(x)] = Wrapper(L.Activation("linear", name="pixels"), LayerQuantization(None, True), name=INPUT)(x)
+            entries[id(x)] = Wrapper(
+                L.Activation("linear", name="pixels"), LayerQuantization(None, True), name=INPUT
+            )(x)
         return entries[id(x)]
 
     return rewrite(model, wrap)
@@ -212,7 +212,9 @@ def on_grid(normalization: Normalization) -> Normalization:
     """
     if not normalization.uniform:
         raise UserError(f"an 8-bit input has one scale for all channels; {normalization} has several")
-    return Normalization((float(np.floor(normalization.mean[0] + 0.5)),), normalization.std[:1], normalization.channel_order)
+    return Normalization(
+        (float(np.floor(normalization.mean[0] + 0.5)),), normalization.std[:1], normalization.channel_order
+    )
 
 
 @register
@@ -245,7 +247,9 @@ def deployable(qat: Any) -> Any:
         weights = {w.name.split("/")[-1].split(":")[0]: w for w in layer.trainable_weights}
         if inner.weights:
             kernel = weights[_kernel_name(inner)]
-            values = [KernelQuantizer(layer.quantize_config.kernel_axis)(tf.constant(kernel.numpy()), False, {}).numpy()]
+            values = [
+                KernelQuantizer(layer.quantize_config.kernel_axis)(tf.constant(kernel.numpy()), False, {}).numpy()
+            ]
             inner.set_weights(values + ([weights["bias"].numpy()] if inner.use_bias else []))
         if layer.quantize_config.output:
             bounds = layer._output_quantizer_vars
@@ -307,7 +311,8 @@ def _ignores_below_minus_3(reader: Any, readers: dict[str, list[str]], layers: d
         return True
     sources = [t._keras_history.layer for t in reader.input] if isinstance(reader, L.Multiply) else []
     return any(
-        isinstance(s, ShiftedReLU6) and s.input._keras_history.layer in [o for o in sources if o is not s] for s in sources
+        isinstance(s, ShiftedReLU6) and s.input._keras_history.layer in [o for o in sources if o is not s]
+        for s in sources
     )
 
 

@@ -10,7 +10,7 @@ import csv
 import datetime
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tfcompact import plots, results, runs
+from tfcompact import listing, plots, results, runs
 from tfcompact.errors import UserError
-from tfcompact.results import History, Row, Setting
+from tfcompact.listing import History
+from tfcompact.results import Row, Setting
 
 ABSENT = "–"
 
@@ -145,7 +146,18 @@ def as_csv(rows: Sequence[Row]) -> str:
         s = r.setting
         writer.writerow(
             (r.model, r.format, r.run, r.made_by, r.size_mb, r.parameters, r.macs, r.image_px, r.top1, r.top5)
-            + (s.images, s.data, r.p50_ms, r.p90_ms, r.p99_ms, r.samples, s.threads, s.delegate, s.runtime)
+            + (
+                s.images,
+                s.data_name,
+                s.data,
+                r.p50_ms,
+                r.p90_ms,
+                r.p99_ms,
+                r.samples,
+                s.threads,
+                s.delegate,
+                s.runtime,
+            )
             + (r.partitions, r.peak_memory_mb, s.device_kind, s.device, s.processor, r.started, " ".join(r.flags))
         )
     return text.getvalue()
@@ -153,7 +165,18 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 CSV_COLUMNS = (
     *("model", "format", "run", "made_by", "size_mb", "parameters", "macs", "image_px", "top1", "top5"),
-    *("test_images", "data_digest", "p50_ms", "p90_ms", "p99_ms", "samples", "threads", "delegate", "runtime"),
+    *(
+        "test_images",
+        "data",
+        "data_digest",
+        "p50_ms",
+        "p90_ms",
+        "p99_ms",
+        "samples",
+        "threads",
+        "delegate",
+        "runtime",
+    ),
     *("xnnpack_partitions", "peak_memory_mb", "device_kind", "device", "processor", "started", "flags"),
 )
 
@@ -163,7 +186,7 @@ def runs_table(root: Path = runs.ROOT, model: str | None = None) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("Model", "Run", "Stage", "Finished", "Took", "From", "Result"):
         table.add_column(heading, justify="right" if heading == "Took" else "left")
-    for row in results.histories(root, model).whole():
+    for row in listing.histories(root, model).whole():
         table.add_row(*map(escape, _run_cells(row)), style="" if row.finished else "dim")
     return table
 
@@ -188,7 +211,7 @@ def _run_cells(row: History) -> tuple[str, ...]:
 
 def duration(seconds: float) -> str:
     """`4.2 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
@@ -222,8 +245,8 @@ def _fitting(group: Sequence[Row], width: int) -> list[Column]:
     return shown
 
 
-def _line(cells: object) -> str:
-    return f"| {' | '.join(cells)} |"  # type: ignore[call-overload, no-any-return]
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _mark(text: str, bold: bool) -> str:
@@ -232,8 +255,8 @@ def _mark(text: str, bold: bool) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays one cell of a Markdown table and cannot become markup."""
-    for character in "\\|*_`<>[]":
-        text = text.replace(character, "\\" + character) if character != "_" else text
+    for character in "\\|*`<>[]":
+        text = text.replace(character, "\\" + character)
     return " ".join(text.split())
 
 

@@ -1,34 +1,29 @@
-"""What the runs directory holds, as rows: measurements, exported files, runs.
+"""The measurements in the runs directory, as rows that reports and the app show.
 
 `runs` raises at the first damaged file, which is right for a stage. A report or a page must show the rest as well, so
-every function here returns a `Scan`: what could be read, and one line for each file that could not. Nothing outside
+reading returns a `Scan`: what could be read, and one line for each file that could not. Nothing outside
 the runs directory is opened, whatever a file in it says. No TensorFlow here.
 """
 
 from __future__ import annotations
 
-import datetime
-import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from tfcompact import runs
 from tfcompact.errors import UserError
-from tfcompact.types import FORMATS, Artifact, Measurement
+from tfcompact.types import Artifact, Measurement
 
 T = TypeVar("T")
-MALFORMED = (UserError, OSError, TypeError, ValueError, KeyError, AttributeError)
+MALFORMED = (UserError, OSError, TypeError, ValueError, KeyError, AttributeError, RecursionError)
 """What reading a JSON file of the wrong content can raise: it may hold a list where a mapping is expected."""
 
+INTEGER = ("uint8", "int8")
 FORMAT_ORDER = ("float32", "float16", "dynamic", "int8", "uint8")
 """How a model's files are listed: what they were made from first."""
-
-HEADLINES = ("top1", "test_accuracy", "accuracy", "val_accuracy", "validation_accuracy", "top1_agreement", "agreement")
-"""Keys of a run's notes that say in one number how it went, the most telling first."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +52,7 @@ class Setting:
     threads: int
     data: str | None  # the first eight digits of the data set's digest
     images: int | None  # test images
+    data_name: str = field(default="", compare=False)
 
     @property
     def place(self) -> str:
@@ -67,8 +63,10 @@ class Setting:
 
     @property
     def images_text(self) -> str:
-        """`634 test images of data set 3f9a10c2`, or that there was no accuracy."""
-        return "no accuracy measured" if self.images is None else f"{self.images} test images of data set {self.data}"
+        """`634 test images of flowers (3f9a10c2)`, or that there was no accuracy."""
+        if self.images is None:
+            return "no accuracy measured"
+        return f"{self.images} test images of {self.data_name or 'data set'} ({self.data})"
 
     @property
     def caution(self) -> str | None:
@@ -107,44 +105,12 @@ class Row:
         """`mobilenet_v2 uint8`."""
         return f"{self.model} {self.format}"
 
-
-@dataclass(frozen=True)
-class Export:
-    """The newest exported file of a model in one format."""
-
-    model: str
-    format: str
-    run: str
-    made_by: str
-    file: Path
-    sha256: str
-    size_mb: float
-    image_px: int
-    classes: int
-
     @property
-    def name(self) -> str:
-        """`mobilenet_v2 uint8`."""
-        return f"{self.model} {self.format}"
-
-    def verify(self) -> None:
-        """Raises `UserError` unless the file's content is what the export run recorded."""
-        if hashlib.sha256(self.file.read_bytes()).hexdigest() != self.sha256:
-            raise UserError(f"{self.file} is not the file that was exported; remove its run, then: {_export(self.model)}")
-
-
-@dataclass(frozen=True)
-class History:
-    """A run, finished or not, as `tfcompact runs` lists it."""
-
-    model: str
-    run: str
-    stage: str
-    finished: datetime.datetime | None  # None: killed, or still at work
-    touched: datetime.datetime
-    seconds: float | None
-    parent: str | None
-    headline: tuple[str, float] | None
+    def point(self) -> tuple[float, float]:
+        """Where a drawable row is drawn: median latency in ms, top-1 accuracy in %."""
+        if self.p50_ms is None or self.top1 is None:
+            raise ValueError(f"{self.name} has no latency or no accuracy")
+        return self.p50_ms, 100 * self.top1
 
 
 def threads_text(threads: int) -> str:
@@ -156,43 +122,11 @@ def measured(root: Path = runs.ROOT, model: str | None = None) -> Scan[Row]:
     """Every measurement, by setting, then model, then format."""
 
     def read(file: Path) -> Row:
-        measurement = Measurement.from_json(_json(file))
+        measurement = Measurement.from_json(read_json(file))
         return _row(measurement, root)
 
-    scan = _scan(root, f"{_only(model)}/{runs.MEASUREMENTS}/*.json", read)
-    return Scan(tuple(sorted(scan.rows, key=_order)), scan.damaged)
-
-
-def exports(root: Path = runs.ROOT) -> Scan[Export]:
-    """The newest exported file of every model and format, by model, then format."""
-    newest: dict[tuple[str, str], tuple[str, Export]] = {}
-    scan = _scan(root, "*/export-*/artifacts.json", lambda file: _exported(file, root))
-    for finished, found in scan.rows:
-        for export in found:
-            known = newest.get((export.model, export.format))
-            if known is None or known[0] <= finished:
-                newest[export.model, export.format] = (finished, export)
-    ordered = sorted((export for _, export in newest.values()), key=lambda e: (e.model, FORMAT_ORDER.index(e.format)))
-    return Scan(tuple(ordered), scan.damaged)
-
-
-def samples(root: Path, chosen: Iterable[Export], limit: int = 8) -> tuple[Path, ...]:
-    """Up to `limit` sample images stored beside the chosen exports, one of each file name (`<class>-<n>.png`)."""
-    found: dict[str, Path] = {}
-    for export in chosen:
-        for file in sorted((export.file.parent / "samples").glob("*.png")):
-            if _inside(file, root):
-                found.setdefault(file.name, file)
-    return tuple(found.values())[:limit]
-
-
-def histories(root: Path = runs.ROOT, model: str | None = None) -> Scan[History]:
-    """Every run, finished ones first by the time they finished, then the unfinished by when they were last touched."""
-    finished = _scan(root, f"{_only(model)}/*-*/provenance.json", _history)
-    done = [row for row in finished.rows if not row.run.endswith(".partial")]
-    left = [_unfinished(path) for path in sorted(root.glob(f"{_only(model)}/*-*.partial")) if path.is_dir()]
-    ordered = sorted(done, key=lambda h: (h.touched, h.run)) + sorted(left, key=lambda h: (h.touched, h.run))
-    return Scan(tuple(ordered), finished.damaged)
+    found = scan(root, f"{only(model)}/{runs.MEASUREMENTS}/*.json", read)
+    return Scan(tuple(sorted(found.rows, key=_order)), found.damaged)
 
 
 def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
@@ -206,8 +140,8 @@ def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 def pareto_front(rows: Iterable[Row]) -> list[Row]:
     """Of rows of one setting, those that no other row beats in both accuracy and latency, fastest first."""
     front: list[Row] = []
-    for row in sorted(drawable(rows), key=lambda r: (r.p50_ms, -r.top1)):  # type: ignore[operator]
-        if not front or row.top1 > front[-1].top1:  # type: ignore[operator]
+    for row in sorted(drawable(rows), key=lambda r: (r.point[0], -r.point[1])):
+        if not front or row.point[1] > front[-1].point[1]:
             front.append(row)
     return front
 
@@ -220,7 +154,7 @@ def drawable(rows: Iterable[Row]) -> list[Row]:
 def _row(m: Measurement, root: Path) -> Row:
     """Numbers are converted here, so that a file with text where a number belongs counts as damaged."""
     run = runs.Run(root / m.model / m.run)
-    checks = _checks(run, m.artifact_sha256, root)
+    made, checks = provenance(run, root), _checks(run, m.artifact_sha256, root)
     accuracy = m.accuracy
     setting = Setting(
         device=str(m.device.name),
@@ -231,6 +165,7 @@ def _row(m: Measurement, root: Path) -> Row:
         threads=int(m.threads),
         data=None if accuracy is None else str(accuracy.data_digest)[:8],
         images=None if accuracy is None else int(accuracy.images),
+        data_name="" if made is None else str(made["data"]["name"]),
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")
@@ -238,7 +173,7 @@ def _row(m: Measurement, root: Path) -> Row:
         model=str(m.model),
         format=str(m.format),
         run=str(m.run),
-        made_by=_made_by(run, root),
+        made_by=made_by(run, m.format, root),
         size_mb=int(m.artifact_bytes) / 1e6,
         parameters=_count(checks, "parameters", "params"),
         macs=_count(checks, "macs"),
@@ -257,96 +192,35 @@ def _row(m: Measurement, root: Path) -> Row:
     )
 
 
-def _exported(file: Path, root: Path) -> tuple[str, list[Export]]:
-    """When an export run finished, and its files."""
-    run = runs.Run(file.parent)
-    finished = str(_json(run.path / "provenance.json")["finished"])
-    found = []
-    for artifact in map(Artifact.from_json, _json(file)):
-        path = run.path / artifact.path
-        if not _inside(path, root):
-            raise UserError(f"it names {artifact.path!r}, which is not under the runs directory")
-        if artifact.format not in FORMATS:
-            raise UserError(f"unknown format {artifact.format!r}")
-        if not path.is_file():
-            raise UserError(f"it names {artifact.path!r}, which is missing")
-        found.append(
-            Export(
-                model=run.model,
-                format=artifact.format,
-                run=run.name,
-                made_by=_made_by(run, root),
-                file=path,
-                sha256=str(artifact.sha256),
-                size_mb=int(artifact.bytes) / 1e6,
-                image_px=int(artifact.image_px),
-                classes=int(artifact.classes),
-            )
-        )
-    return finished, found
+def made_by(run: runs.Run, format: str, root: Path) -> str:
+    """The stages behind an exported file, `fit, quantize`; empty where the run is gone.
 
-
-def _history(file: Path) -> History:
-    run = runs.Run(file.parent)
-    provenance = _json(file)
-    finished = datetime.datetime.fromisoformat(provenance["finished"])
-    parent = provenance["inputs"].get("parent")
-    notes = run.path / "notes.json"
-    return History(
-        model=run.model,
-        run=run.name,
-        stage=run.stage,
-        finished=finished,
-        touched=finished,
-        seconds=float(provenance["seconds"]),
-        parent=None if parent is None else str(parent),
-        headline=_headline(_json(notes)) if notes.is_file() else None,
-    )
-
-
-def _unfinished(path: Path) -> History:
-    """A directory that was not renamed: its start is not recorded yet, so the newest file says when it was alive."""
-    name = path.name.removesuffix(".partial")
-    touched = max((entry.stat().st_mtime for entry in (path, *path.iterdir())), default=0.0)
-    return History(
-        model=path.parent.name,
-        run=path.name,
-        stage=name.rpartition("-")[0],
-        finished=None,
-        touched=datetime.datetime.fromtimestamp(touched, datetime.UTC),
-        seconds=None,
-        parent=None,
-        headline=None,
-    )
-
-
-def _headline(notes: dict[str, Any]) -> tuple[str, float] | None:
-    for name in HEADLINES:
-        value = notes.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return name, float(value)
-    return None
-
-
-def _made_by(run: runs.Run, root: Path) -> str:
-    """The stages behind an export, `fit, quantize`; empty where the run is gone. Follows names, not paths."""
+    Float files beside integer ones come from the run before `quantize`.
+    """
     stages: list[str] = []
-    name: str | None = run.name
-    while name is not None and len(stages) < 20:  # a damaged chain may lead in a circle
-        file = run.path.parent / name / "provenance.json"
-        if not (_inside(file, root) and file.is_file()):
-            break
-        stages.append(name.rpartition("-")[0])
-        name = _json(file)["inputs"].get("parent")
-    return ", ".join(stage for stage in reversed(stages) if stage != "export")
+    made = provenance(run, root)
+    while made is not None and len(stages) < 20:  # a damaged chain may lead in a circle
+        stages.insert(0, str(made["stage"]))
+        parent = made["inputs"]["parent"]
+        made = None if parent is None else provenance(runs.Run(run.path.parent / parent), root)
+    stages = [stage for stage in stages if stage != "export"]
+    if format not in INTEGER and stages[-1:] == ["quantize"]:
+        stages.pop()
+    return ", ".join(stages)
+
+
+def provenance(run: runs.Run, root: Path) -> dict[str, Any] | None:
+    """What made the run, or None where it is gone or lies outside the runs directory."""
+    file = run.path / "provenance.json"
+    return dict(read_json(file)) if under(file, root) and file.is_file() else None
 
 
 def _checks(run: runs.Run, sha256: str, root: Path) -> dict[str, Any]:
     """What the export gate noted about the file that was measured; empty where the export run is gone."""
     file = run.path / "artifacts.json"
-    if not (_inside(file, root) and file.is_file()):
+    if not (under(file, root) and file.is_file()):
         return {}
-    found = [a.checks for a in map(Artifact.from_json, _json(file)) if a.sha256 == sha256]
+    found = [a.checks for a in map(Artifact.from_json, read_json(file)) if a.sha256 == sha256]
     return dict(found[0]) if found else {}
 
 
@@ -367,12 +241,13 @@ def _order(row: Row) -> tuple[object, ...]:
     return (s.device_kind != "host", s.device, s.delegate, s.data or "", s.threads, row.model, known, row.started)
 
 
-def _scan(root: Path, pattern: str, read: Callable[[Path], T]) -> Scan[T]:
+def scan(root: Path, pattern: str, read: Callable[[Path], T]) -> Scan[T]:
+    """What `read` makes of every file that matches; one that it cannot use becomes a line instead."""
     rows: list[T] = []
     damaged: list[str] = []
     for file in sorted(root.glob(pattern)):
         try:
-            if not _inside(file, root):
+            if not under(file, root):
                 raise UserError("it is a link that leads out of the runs directory")
             rows.append(read(file))
         except MALFORMED as error:
@@ -394,30 +269,27 @@ def _remedy(file: Path) -> str:
     return f"remove {file.parent}, then run its stage again"
 
 
-def _export(model: str) -> str:
-    return f"make export MODEL={model}"
-
-
 class _NotJson(UserError):
     def __init__(self, file: Path, error: Exception) -> None:
         self.file = file
         super().__init__(f"not JSON: {error}")
 
 
-def _json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """The file's content. Raises `UserError` where it is not JSON, `OSError` where it cannot be read."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _NotJson(file, error) from None
 
 
-def _inside(path: Path, root: Path) -> bool:
+def under(path: Path, root: Path) -> bool:
+    """Whether the path, links followed, lies in the runs directory."""
     return path.resolve().is_relative_to(root.resolve())
 
 
-def _only(model: str | None) -> str:
+def only(model: str | None) -> str:
     """A pattern for one model's directory, or for all; a name's own wildcards mean nothing."""
     if model is None:
         return "*"
     return "".join(f"[{c}]" if c in "*?[" else c for c in model)
-

@@ -120,11 +120,11 @@ def find(root: Path, model: str, name: str) -> Run:
 
 @contextlib.contextmanager
 def recording(
-    root: Path, model: str, stage: str, inputs: Mapping[str, Any], machine: Mapping[str, Any]
+    root: Path, model: str, stage: str, inputs: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Iterator[Path]:
     """A directory to fill; it becomes the finished run when the block ends without an exception.
 
-    A `.partial` directory left by a killed process is handed out again with what it holds, for the stage to resume.
+    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process is handed out again with what it holds, for the stage to resume.
     Raises `UserError` where another process is writing the same run.
     """
     final = root / model / f"{stage}-{key(inputs)}"
@@ -144,7 +144,8 @@ def recording(
             "started": started,
             "finished": _now(),
             "seconds": round(time.monotonic() - clock, 3),
-            "machine": dict(machine),
+            **facts,
+            "machine": machine(),
             "git": _git(),
             "versions": versions(),
         }
@@ -179,6 +180,11 @@ def write_json(path: Path, content: object) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+
+
+def machine() -> dict[str, Any]:
+    """The machine this process runs on."""
+    return {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()}
 
 
 def versions() -> dict[str, str]:

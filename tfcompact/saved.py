@@ -32,7 +32,9 @@ def load(path: Path) -> Any:
     classes = {layer["class_name"] for layer in config["config"]["layers"]}
     # A Lambda layer carries Python bytecode; none of our networks has one.
     if foreign := classes & {"Lambda", "TFOpLambda"}:
-        raise UserError(f"{path} holds a {foreign.pop()} layer, which would run code from the file; it was not loaded")
+        raise UserError(
+            f"{path} holds a {foreign.pop()} layer, which would run code from the file; it was not loaded"
+        )
     if "QuantizeWrapperV2" in classes:
         import tfcompact.quantization  # noqa: F401  (registers the wrapper and the quantizers)
     return keras.models.load_model(path, custom_objects=dict(CUSTOM), compile=False)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from tfcompact.errors import UserError
@@ -199,3 +200,32 @@ class Measurement(Record):
         if name == "accuracy":
             return None if value is None else Accuracy.from_json(value)
         return super()._decode(name, value)
+
+
+@dataclass(frozen=True)
+class Context:
+    """A stage's only door outward.
+
+    `spec` is the architecture's `ModelSpec`, `data` the `ImageSet`, `px` and `normalization` what the network sees.
+    `directory` is the run being made: results go there, checkpoints to `scratch`. `load(name)` gives another
+    finished model (a teacher), `price(model)` its cost in ms on a device; both may be absent.
+    """
+
+    spec: Any
+    data: Any
+    px: int
+    normalization: Normalization
+    seed: int
+    directory: Path
+    console: Any
+    load: Callable[[str], Any] | None = None
+    price: Callable[[Any], float] | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """For checkpoints: it outlives a kill, and is removed when the run is finished."""
+        return self.directory / "scratch"
+
+    def log(self, line: str) -> None:
+        """Tells the user one line."""
+        self.console.print(line, highlight=False, markup=False)

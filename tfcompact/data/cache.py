@@ -3,8 +3,8 @@
 A store holds square `uint8` records of one size, one after the other in `records.u8`, and in `index` the sha256 of
 the image that each was made from. Both only grow. Records are synchronized to disk before their index entries, in
 groups; whatever a killed process left behind the last whole group is cut off by the next one that writes. One process
-writes at a time, any number read. Records are read with `pread`: the system's page cache holds what there is room for,
-and this process's memory stays the same however many images there are.
+writes at a time, any number read. Records are read with `pread`: the system's page cache holds what there is room
+for, and this process's memory stays the same however many images there are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def directory(cache: Path | None) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the cache {path} cannot be made ({error.strerror}); set XDG_CACHE_HOME to another") from None
+        raise UserError(f"cannot make the cache {path} ({error.strerror}); set XDG_CACHE_HOME to another") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"the cache {path} is not writable; set XDG_CACHE_HOME to another directory")
     return path
@@ -54,10 +54,7 @@ class Store:
     def __init__(self, path: Path, side: int, *, max_bytes: int = MAX_BYTES) -> None:
         self.path, self.shape, self.max_bytes = path, (side, side, 3), max_bytes
         self.record = side * side * 3
-        path.mkdir(parents=True, exist_ok=True)
-        self._use = os.open(path / "use.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._use, fcntl.LOCK_SH)
-        os.utime(path / "use.lock")
+        self._use = _hold(path)
         self._data = os.open(path / "records.u8", os.O_RDWR | os.O_CREAT, 0o644)
         self._index = os.open(path / "index", os.O_RDWR | os.O_CREAT, 0o644)
         self._where: dict[bytes, int] = {}
@@ -135,14 +132,33 @@ class Store:
 
     def _room(self, need: int) -> int:
         """Bytes that may be added, after removing stores that nobody uses, the longest unused first, if need be."""
-        stores = sorted(self.path.parent.parent.glob("*/*/use.lock"), key=lambda lock: lock.stat().st_mtime)
-        sizes = {lock.parent: _size(lock.parent) for lock in stores}
-        for lock in stores:
-            if sum(sizes.values()) + need <= self.max_bytes:
+        stores = {lock.parent: _age_and_bytes(lock) for lock in self.path.parent.parent.glob("*/*/use.lock")}
+        total = sum(size for _, size in stores.values())
+        for store, (_, size) in sorted(stores.items(), key=lambda entry: entry[1]):
+            if total + need <= self.max_bytes:
                 break
-            if lock.parent != self.path and _remove_unused(lock):
-                del sizes[lock.parent]
-        return max(0, self.max_bytes - sum(sizes.values()))
+            if store != self.path and _remove_unused(store):
+                total -= size
+        return max(0, self.max_bytes - total)
+
+
+def _hold(path: Path) -> int:
+    """The directory's use lock, shared; the directory is made if missing, and again if it is removed meanwhile."""
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(path / "use.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            if _inode(path / "use.lock") == os.fstat(handle).st_ino:
+                os.utime(path / "use.lock")
+                return handle
+            os.close(handle)
+
+
+def _inode(path: Path) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return None
 
 
 def _write(handle: int, data: memoryview, offset: int) -> None:
@@ -151,17 +167,16 @@ def _write(handle: int, data: memoryview, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _size(store: Path) -> int:
+def _age_and_bytes(lock: Path) -> tuple[float, int]:
+    """When a store was last opened, and its size; another process may be removing it."""
     with contextlib.suppress(FileNotFoundError):
-        return (store / "records.u8").stat().st_size
-    return 0
+        return lock.stat().st_mtime, (lock.parent / "records.u8").stat().st_size
+    return 0.0, 0
 
 
-def _remove_unused(lock: Path) -> bool:
-    with lock.open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(lock.parent)
+def _remove_unused(store: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), (store / "use.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(store)
         return True
+    return False

@@ -5,11 +5,12 @@ other images there are does not enter, so adding or removing photographs never m
 copies always stay together. Since hashes ignore the class, each class is divided in the same proportions, up to
 chance (a class of 100 gets 10 test images give or take 3).
 
-One exception cannot be avoided: chance leaves some small classes without an image in a split. No rule that looks only
-at the images present can fill all three splits of every class and never move an image. (Take four images and a rule
-that never moves one: each has the same split in every group of three that holds it. Any three must differ, so all four
-would have to, and there are only three splits.) So where a class lacks a split, the one image that lies nearest to
-that split's interval is put there; it goes back when another arrives there by itself, and no other image is touched.
+One exception cannot be avoided: chance leaves some small classes without an image in a split. No rule that looks
+only at the images present can fill all three splits of every class and never move an image. (Take four images and a
+rule that never moves one: each has the same split in every group of three that holds it. Any three must differ, so
+all four would have to, and there are only three splits.) So where a class lacks a split, the one image that lies
+nearest to that split's interval is put there; it goes back when another arrives there by itself, and no other image
+is touched.
 This happens to one class in 20 of 35 images each, to one in 2,300 of 80 images each.
 """
 

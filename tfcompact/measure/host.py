@@ -30,7 +30,7 @@ from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement
 
 FEWEST_RUNS = 50
 TURN = 5
-"""Timed runs in a row of one file before the next has its turn; one untimed run before them fills the caches again."""
+"""Timed runs of one file in a row before the next has its turn, after one untimed run that fills the caches."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ class _Timed:
             warmup_runs=config.warmup,
             wall_ms=tuple(ns / 1e6 for ns in self.wall_ns),
             process_ms=tuple(ns / 1e6 for ns in self.process_ns),
-            xnnpack_partitions=self.pieces and self.pieces.count,
-            delegated_nodes=self.pieces and self.pieces.delegated_nodes,
-            total_nodes=self.pieces and self.pieces.total_nodes,
+            xnnpack_partitions=self.pieces.count if self.pieces else None,
+            delegated_nodes=self.pieces.delegated_nodes if self.pieces else None,
+            total_nodes=self.pieces.total_nodes if self.pieces else None,
             peak_memory_mb=self.memory_mb,
             accuracy=self.accuracy,
             started=started,

@@ -32,17 +32,15 @@ def conv(
     name: str,
 ):
     """Convolution without bias, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
-    x = keras.layers.Conv2D(
-        filters, kernel, stride, padding, use_bias=False, kernel_initializer=_he(), name=name
-    )(x)
+    x = keras.layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer=_he(), name=name)(x)
     return activation(_bn(x, gamma, name), act, name)
 
 
 def depthwise(x, kernel: int, stride: int = 1, act: str | None = "relu6", *, name: str):
     """Depthwise convolution, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, c]`."""
-    x = keras.layers.DepthwiseConv2D(
-        kernel, stride, "same", use_bias=False, depthwise_initializer=_he(), name=name
-    )(x)
+    x = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, depthwise_initializer=_he(), name=name)(
+        x
+    )
     return activation(_bn(x, True, name), act, name)
 
 
@@ -80,14 +78,19 @@ def classifier(x, classes: int, *, dropout: float):
 
 def logits(x, classes: int, *, dropout: float, name: str = "logits"):
     """Dropout and a dense layer: `[n, c] -> [n, classes]`."""
-    x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
+    x = drop(x, dropout, name=f"{name}_dropout") if dropout else x
     return keras.layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(0, 0.01), name=name)(x)
 
 
+def drop(x, rate: float, *, name: str):
+    """`x` with a share `rate` of its values set to 0 in training, from a generator whose state `fit` can set."""
+    return keras.layers.Dropout(rate, rng_type="stateful", name=name)(x)
+
+
 def _bn(x, gamma: bool, name: str):
-    return keras.layers.BatchNormalization(
-        scale=gamma, epsilon=BN_EPSILON, momentum=BN_MOMENTUM, name=f"{name}_bn"
-    )(x)
+    return keras.layers.BatchNormalization(scale=gamma, epsilon=BN_EPSILON, momentum=BN_MOMENTUM, name=f"{name}_bn")(
+        x
+    )
 
 
 def _he() -> Any:

@@ -40,5 +40,7 @@ class ModelSpec:
     def shape(self, px: int) -> tuple[int, int, int]:
         """The input shape at `px`. Raises `UserError` naming the smallest size where `px` is below it."""
         if px < self.min_px:
-            raise UserError(f"{self.name} needs images of at least {self.min_px} px, not {px}; try --px {self.min_px}")
+            raise UserError(
+                f"{self.name} needs images of at least {self.min_px} px, not {px}; try --px {self.min_px}"
+            )
         return (px, px, 3)

@@ -1,0 +1,69 @@
+# make help lists what there is. Setup (.venv, pinned by requirements.lock) happens by itself, once.
+
+MODEL ?= mobilenet_v2
+DATA ?=
+ARGS ?=
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+LOCK := $(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(LOCK)
+RUN := $(VENV)/bin/tfcompact
+# By way of the environment, so that a path may hold quotes and dollar signs.
+export DATA
+OPTIONS = --model $(MODEL) $(if $(DATA),--data "$$DATA") $(ARGS)
+
+STAGES := train fit quantize export measure
+.PHONY: help setup $(STAGES) report runs models describe app test lint judges clean-judges
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo 'make train MODEL=mobilenet_v2               train, quantize, export, measure on the built-in digits'
+	@echo 'make train MODEL=inception_v3 DATA=photos   the same on your photographs: photos/CLASS/*.jpg'
+	@echo
+	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s'|'
+	@echo
+	@echo '  MODEL=$(MODEL)  DATA=$(if $(DATA),$(DATA),digits)  ARGS="--epochs 30 …": any option of the command (make options STAGE=fit)'
+
+$(READY):
+	@found=$$($(or $(PYTHON),false) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || found=none; \
+	case $$found in 3.11|3.12|3.13) ;; *) \
+	echo "tfcompact needs Python 3.11, 3.12 or 3.13, and found $$found$(if $(PYTHON), at $(PYTHON)); say where one is: make PYTHON=/path/to/python3.12" >&2; \
+	exit 2;; esac
+	@echo 'setting up $(VENV) with the packages of requirements.lock: once, some minutes' >&2
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f $(VENV)/.ready-*; touch $@
+
+setup: $(READY) ## make .venv now; every other target does it by itself
+
+train: $(READY) ## train, quantize, export, measure and report
+fit: $(READY) ## train only, or go on with a training that was interrupted
+quantize: $(READY) ## quantization-aware training of the newest fit run
+export: $(READY) ## verified .tflite files of the newest run
+measure: $(READY) ## latency, memory and accuracy of the newest export on this machine
+$(STAGES):
+	@$(RUN) $@ $(OPTIONS)
+
+report: $(READY) ## tables and plot of all measurements
+	@$(RUN) report $(ARGS)
+runs: $(READY) ## all runs
+	@$(RUN) runs $(ARGS)
+models: $(READY) ## all architectures
+	@$(RUN) models $(ARGS)
+describe: $(READY) ## MODEL layer by layer
+	@$(RUN) describe $(MODEL) $(ARGS)
+options: $(READY) ## the options of STAGE=train, fit, quantize, export or measure
+	@$(RUN) $(or $(STAGE),train) --help
+
+app: $(READY) ## classify and compare in the browser
+	@$(VENV)/bin/streamlit run streamlit_app/app.py -- $(ARGS)
+
+test: $(READY) judges ## all tests; ARGS=--slow for the long ones too
+	@$(VENV)/bin/python -m pytest $(ARGS)
+lint: $(READY) ## ruff and mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+judges: $(READY) ## the environments of tflite-support and mediapipe, which judge our files (Python 3.11 only)
+	@$(VENV)/bin/python tests/judges/environments.py

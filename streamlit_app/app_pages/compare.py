@@ -1,0 +1,192 @@
+"""Compare: every measurement as a point and as a row, one plot for each setting in which numbers compare."""
+
+import altair as alt
+import pandas as pd
+import parts
+import streamlit as st
+
+from tfcompact import plots, results
+from tfcompact.results import Row, Setting
+
+HEIGHT = 420
+GREY = "#8b94a3"  # seen on a light ground and on a dark one
+
+
+def filtered(rows: tuple[Row, ...]) -> list[Row]:
+    """The rows that pass the three filters; an empty filter lets everything pass."""
+    models = sorted({row.model for row in rows})
+    formats = [f for f in results.FORMAT_ORDER if any(row.format == f for row in rows)]
+    threads = sorted({row.setting.threads for row in rows})
+    columns = st.columns([5, 4, 3], gap="medium")
+    with columns[0]:
+        model = st.multiselect("Models", models, placeholder="All models", key="models_shown")
+    with columns[1]:
+        format = st.pills("Formats", formats, selection_mode="multi", key="formats_shown")
+    with columns[2]:
+        thread = st.pills(
+            "Threads", threads, selection_mode="multi", default=threads[:1], key="threads_shown", format_func=str
+        )
+    return [
+        row
+        for row in rows
+        if row.model in (model or models)
+        and row.format in (format or formats)
+        and row.setting.threads in (thread or threads)
+    ]
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    """One line per row, numbers as numbers, shares in percent."""
+    front = {id(row) for group in results.by_setting(rows).values() for row in results.pareto_front(group)}
+    return pd.DataFrame(
+        {
+            "Model": [row.model for row in rows],
+            "Format": [row.format for row in rows],
+            "Front": ["●" if id(row) in front else "" for row in rows],
+            "Top-1": [None if row.top1 is None else 100 * row.top1 for row in rows],
+            "Top-5": [None if row.top5 is None else 100 * row.top5 for row in rows],
+            "Size": [row.size_mb for row in rows],
+            "p50": [row.p50_ms for row in rows],
+            "p90": [row.p90_ms for row in rows],
+            "p99": [row.p99_ms for row in rows],
+            "Threads": [row.setting.threads for row in rows],
+            "Partitions": [row.partitions for row in rows],
+            "Peak memory": [row.peak_memory_mb for row in rows],
+            "Parameters": [row.parameters and row.parameters / 1e6 for row in rows],
+            "MACs": [row.macs and row.macs / 1e6 for row in rows],
+            "Delegate": [row.setting.delegate for row in rows],
+            "Device": [row.setting.processor or row.setting.device for row in rows],
+            "Data": [row.setting.data_name or row.setting.data for row in rows],
+            "Made by": [row.made_by for row in rows],
+            "Run": [row.run for row in rows],
+            "Beware": [", ".join(row.flags) for row in rows],
+        }
+    )
+
+
+def table(rows: list[Row]) -> None:
+    """The rows, sortable by a click on a heading."""
+    number = st.column_config.NumberColumn
+    columns = {
+        "Front": st.column_config.TextColumn(help="On the Pareto front: none here is both faster and more accurate."),
+        "Top-1": st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100),
+        "Top-5": number(format="%.1f %%"),
+        "Size": number(format="%.2f MB"),
+        "p50": number(format="%.2f ms", help="Median latency of one image."),
+        "p90": number(format="%.2f ms"),
+        "p99": number(format="%.2f ms"),
+        "Partitions": number(help="Pieces in which the XNNPACK delegate runs the network; 1 is best."),
+        "Peak memory": number(format="%.0f MB", help="Of the measuring process."),
+        "Parameters": number(format="%.2f M"),
+        "MACs": number(format="%.0f M", help="Multiply-accumulates for one image."),
+    }
+    data = frame(rows)
+    if not any(data["Beware"]):
+        data = data.drop(columns="Beware")
+    st.dataframe(data, hide_index=True, column_config=columns, height="content", key="table")
+
+
+def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.LayerChart:
+    """Accuracy against latency; hover for the numbers, drag and scroll to look closer."""
+    front = results.pareto_front(rows)
+    points = pd.DataFrame(
+        {
+            "Model": [row.model for row in rows],
+            "Format": [row.format for row in rows],
+            "Latency (ms)": [row.point[0] for row in rows],
+            "Top-1 (%)": [row.point[1] for row in rows],
+            "Size (MB)": [row.size_mb for row in rows],
+            "On the front": [row in front for row in rows],
+        }
+    )
+    models, formats = list(dict.fromkeys(points["Model"])), list(dict.fromkeys(points["Format"]))
+    if plots.wide(rows):
+        ticks = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
+        scale, axis, suffix = alt.Scale(type="log", padding=40), alt.Axis(values=ticks), ", logarithmic"
+    else:
+        scale, axis, suffix = alt.Scale(zero=False, padding=40), alt.Axis(tickCount=6), ""
+    axis.grid, axis.format = False, "~g"
+    latency = alt.X("Latency (ms):Q", title=f"Latency of one image in ms (median{suffix})", scale=scale, axis=axis)
+    accuracy = alt.Y(
+        "Top-1 (%):Q",
+        title="Top-1 accuracy in %",
+        scale=alt.Scale(zero=False, padding=30),
+        axis=alt.Axis(tickCount=6),
+    )
+    base = alt.Chart(points).encode(x=latency, y=accuracy)
+    line = (
+        base.transform_filter("datum['On the front']")
+        .mark_line(interpolate="step-after", strokeDash=[5, 4], strokeWidth=1.4, color=GREY)
+        .encode(order="Latency (ms):Q")
+    )
+    dots = base.mark_point(filled=True, opacity=1).encode(
+        color=alt.Color(
+            "Model:N", scale=alt.Scale(domain=models, range=[colours[m] for m in models]), legend=legend()
+        ),
+        shape=alt.Shape(
+            "Format:N",
+            scale=alt.Scale(domain=formats, range=[plots.SHAPES.get(f, ("", "circle"))[1] for f in formats]),
+            legend=legend(symbolFillColor=GREY),
+        ),
+        size=alt.Size(
+            "Size (MB):Q",
+            scale=alt.Scale(type="linear", domainMin=0, rangeMin=60, rangeMax=1400 if len(rows) > 1 else 300),
+            legend=None,
+        ),
+        opacity=alt.condition("datum['On the front']", alt.value(0.95), alt.value(0.5)),
+        order=alt.Order("Size (MB):Q", sort="descending"),
+        tooltip=[
+            "Model",
+            "Format",
+            alt.Tooltip("Top-1 (%):Q", format=".1f"),
+            alt.Tooltip("Latency (ms):Q", format=".2f"),
+            alt.Tooltip("Size (MB):Q", format=".2f"),
+        ],
+    )
+    return alt.layer(line, dots).properties(height=HEIGHT).interactive()
+
+
+def legend(**options: str) -> alt.Legend:
+    """A quiet legend above the plot."""
+    return alt.Legend(title=None, orient="top", symbolSize=90, columns=0, labelLimit=220, **options)
+
+
+def panels(rows: list[Row], colours: dict[str, str]) -> None:
+    """One plot for each setting, two beside each other."""
+    groups = results.by_setting(rows)
+    columns = st.columns(min(2, len(groups)), gap="medium")
+    for i, (setting, group) in enumerate(groups.items()):
+        with columns[i % 2], st.container(border=True):
+            parts.title(setting.place, setting.images_text)
+            drawn = results.drawable(group)
+            if drawn:
+                st.altair_chart(plot(setting, drawn, colours), width="stretch", key=f"plot_{i}")
+            else:
+                parts.empty("Nothing to draw", "No row here has both an accuracy and a latency.")
+            if 0 < len(drawn) < len(group):
+                st.caption(f"{len(group) - len(drawn)} of {len(group)} rows lack an accuracy or a latency.")
+            if setting.caution:
+                st.caption(setting.caution)
+
+
+parts.heading("Compare", "What each exported file costs and how often it is right, measured on the file itself.")
+root = parts.root()
+found = results.measured(root)
+parts.damaged(found.damaged)
+if not found.rows:
+    parts.empty(
+        "No measurements yet", f"There are none under {root}. This makes some:", "make train MODEL=mobilenet_v2"
+    )
+    st.stop()
+
+rows = filtered(found.rows)
+if not rows:
+    parts.empty("No rows left", "Nothing passes these filters together; take one back.")
+    st.stop()
+panels(rows, plots.colours(row.model for row in found.rows))
+st.caption(
+    "Up and to the left is better. The area of a point is the size of its file. The dashed line is the Pareto front: "
+    "no file is both faster and more accurate than one on it."
+)
+table(rows)
+st.caption("Click a heading to sort by it; rest on it to read what it means.")

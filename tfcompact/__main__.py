@@ -1,0 +1,7 @@
+"""`python -m tfcompact`."""
+
+import sys
+
+from tfcompact.cli import main
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+"""The command line. Each stage's options, help and make target follow from its `Config`; nothing is written twice.
+
+Only the chosen command's modules are imported, so `tfcompact --help` answers before TensorFlow could load.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from tfcompact.errors import UnknownName, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit status is 0, 2 for a `UserError`, 130 where it was interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        _print_help()
+        return 0
+    if words[0] == "--version":
+        from tfcompact import __version__
+
+        print(__version__)
+        return 0
+    name, rest = words[0], words[1:]
+    try:
+        if name not in COMMANDS:
+            raise UnknownName("command", name, COMMANDS)
+        COMMANDS[name](name, rest)
+    except UserError as error:
+        print(f"tfcompact {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last completed epoch", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        sys.stderr.close()
+    return 0
+
+
+def _train(name: str, words: Sequence[str]) -> None:
+    """Train, quantize, export, measure and report: from images to a verified int8 file"""
+    from tfcompact.options import opt
+    from tfcompact.runs import ROOT
+
+    @dataclasses.dataclass(frozen=True)
+    class Train(_target()):  # type: ignore[misc]
+        recipe: str = opt("default", "a file of tfcompact/recipes, without .toml")
+        epochs: int | None = opt(None, "epochs of the first training; the recipe's unless given")
+        set: tuple[str, ...] = opt((), "any stage's option: --set fit.learning_rate=0.001 quantize.epochs=5")
+
+    options = _parse(Train, name, words)
+    overrides: dict[str, dict[str, Any]] = {}
+    for item in options.set:
+        _add_override(overrides, item)
+    if options.epochs is not None:
+        overrides.setdefault("fit", {})["epochs"] = options.epochs
+    pipeline = _pipeline(options)
+    run = pipeline.train(options.recipe, overrides)
+
+    from tfcompact import report
+
+    rows = [row for row in report.rows(options.runs or ROOT, options.model) if row.run == run.name]
+    report.print_table(pipeline.console, rows, options.runs)
+    report.write(options.runs)
+    print(f"\nthe file for an app: {run.path / run.artifacts[0].path}\nreport: {options.runs / 'report'}\n{run.path}")
+
+
+def _stage(name: str, words: Sequence[str]) -> None:
+    from tfcompact.options import opt
+    from tfcompact.stages import stage
+
+    config_class = stage(name).Config
+    command = _command(
+        _target(), config_class, extra=[("parent", str | None, opt(None, "run to start from, e.g. fit-3f9a10c2"))]
+    )
+    options = _parse(command, name, words)
+    run = _pipeline(options).run(name, _part(options, config_class), options.parent)
+    print(run.path)
+
+
+def _export(name: str, words: Sequence[str]) -> None:
+    """Write verified .tflite files (uint8, int8, float32, float16, dynamic) with metadata"""
+    from tfcompact.export import Config
+    from tfcompact.options import opt
+
+    command = _command(_target(), Config, extra=[("parent", str | None, opt(None, "run to export"))])
+    options = _parse(command, name, words)
+    print(_pipeline(options).export(_part(options, Config), options.parent).path)
+
+
+def _measure(name: str, words: Sequence[str]) -> None:
+    """Latency, memory and test accuracy of the exported files on this machine"""
+    from tfcompact.measure.host import Config
+    from tfcompact.options import opt
+
+    command = _command(_target(), Config, extra=[("parent", str | None, opt(None, "export run to measure"))])
+    options = _parse(command, name, words)
+    pipeline = _pipeline(options)
+    keys = {row.key for row in pipeline.measure(_part(options, Config), options.parent)}
+
+    from tfcompact import report, runs
+
+    rows = [row for row in report.rows(options.runs, options.model) if row.key in keys]
+    report.print_table(pipeline.console, rows, options.runs)
+    print(options.runs / options.model / runs.MEASUREMENTS)
+
+
+def _report(name: str, words: Sequence[str]) -> None:
+    """Tables (terminal, Markdown, CSV) and the accuracy-latency-size plot of all measurements"""
+    from tfcompact import report
+    from tfcompact.options import opt
+    from tfcompact.runs import ROOT
+
+    @dataclasses.dataclass(frozen=True)
+    class Report:
+        model: str | None = opt(None, "only this architecture")
+        runs: Path = opt(ROOT, "directory of all runs")
+        out: Path | None = opt(None, "directory for report.md, report.csv and pareto.png; <runs>/report unless given")
+
+    options = _parse(Report, name, words)
+    report.print_table(_console(), report.rows(options.runs, options.model), options.runs)
+    for path in report.write(options.runs, options.model, options.out):
+        print(path)
+
+
+def _runs(name: str, words: Sequence[str]) -> None:
+    """All runs: what made them, when, from which parent"""
+    from tfcompact import report
+    from tfcompact.options import opt
+    from tfcompact.runs import ROOT
+
+    @dataclasses.dataclass(frozen=True)
+    class Runs:
+        model: str | None = opt(None, "only this architecture")
+        runs: Path = opt(ROOT, "directory of all runs")
+
+    options = _parse(Runs, name, words)
+    report.print_runs(_console(), options.runs, options.model)
+
+
+def _models(name: str, words: Sequence[str]) -> None:
+    """All architectures with parameters, multiply-adds and published accuracy"""
+    from tfcompact import describe
+    from tfcompact.options import opt
+
+    @dataclasses.dataclass(frozen=True)
+    class Models:
+        family: str | None = opt(None, "only this family")
+        sort: str = opt("family", "family, name, parameters, macs or accuracy")
+
+    options = _parse(Models, name, words)
+    _console().print(describe.models_table(options.family, options.sort))
+
+
+def _describe(name: str, words: Sequence[str]) -> None:
+    """An architecture layer by layer: shapes, parameters, multiply-adds"""
+    from tfcompact.options import opt
+
+    @dataclasses.dataclass(frozen=True)
+    class Describe:
+        model: Annotated[str, _positional()]
+        px: int | None = opt(None, "side of the images in px; the published size unless given")
+        classes: int = opt(1000, "number of classes")
+
+    options = _parse(Describe, name, words)
+    from tfcompact import describe, models
+
+    models.spec(options.model)  # an unknown name is told before TensorFlow loads
+    _console().print(describe.layers_table(options.model, options.px, options.classes))
+
+
+COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
+    "train": _train,
+    "fit": _stage,
+    "quantize": _stage,
+    "export": _export,
+    "measure": _measure,
+    "report": _report,
+    "models": _models,
+    "describe": _describe,
+    "runs": _runs,
+}
+_STAGE_HELP = {
+    "fit": "Train a network, or go on with a training that was interrupted",
+    "quantize": "Quantization-aware training of a fitted network; --epochs 0 is post-training quantization",
+}
+
+
+def _print_help() -> None:
+    from rich.table import Table
+
+    console = _console()
+    console.print("[bold]tfcompact[/]: from a folder of photographs to a verified int8 TFLite file\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, command in COMMANDS.items():
+        table.add_row(f"[cyan]{name}[/]", _help(name, command))
+    console.print(table)
+    console.print(
+        "\n[bold]tfcompact COMMAND --help[/] lists a command's options. For example:\n\n"
+        "  tfcompact train --model mobilenet_v2 --data path/to/photos\n"
+        "  tfcompact describe mobilenet_v3_small\n",
+        highlight=False,
+    )
+
+
+def _help(name: str, command: Callable[..., None]) -> str:
+    return _STAGE_HELP.get(name) or (command.__doc__ or "")
+
+
+def _target() -> Any:
+    from tfcompact.target import Target
+
+    return Target
+
+
+def _pipeline(options: Any) -> Any:
+    from tfcompact import models
+
+    models.spec(options.model)  # an unknown name is told before TensorFlow loads
+    from tfcompact.pipeline import Pipeline
+
+    return Pipeline(_part(options, _target()), _console())
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _positional() -> Any:
+    import tyro
+
+    return tyro.conf.Positional
+
+
+def _command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = ()) -> type:
+    """One flat dataclass with the fields of all parts; `extra` fields win over those of the same name."""
+    fields: dict[str, tuple[str, Any, Any]] = {}
+    for part in parts:
+        hints = typing.get_type_hints(part, include_extras=True)
+        for f in dataclasses.fields(part):
+            fields[f.name] = (f.name, hints[f.name], _same_default(f))
+    fields |= {row[0]: row for row in extra}
+    return dataclasses.make_dataclass("Options", list(fields.values()), frozen=True)
+
+
+def _same_default(f: Any) -> Any:
+    if f.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=f.default_factory, metadata=f.metadata)
+    return dataclasses.field(default=f.default, metadata=f.metadata)
+
+
+def _parse(command: type, name: str, words: Sequence[str]) -> Any:
+    """`words` as an instance of `command`, a dataclass whose fields carry their help in their metadata."""
+    import tyro
+
+    hints = typing.get_type_hints(command, include_extras=True)
+    annotated = []
+    for f in dataclasses.fields(command):
+        help = f.metadata.get("help")
+        kind = Annotated[hints[f.name], tyro.conf.arg(help=help)] if help else hints[f.name]
+        annotated.append((f.name, kind, _same_default(f) if _has_default(f) else dataclasses.field()))
+    described = dataclasses.make_dataclass("Options", annotated, frozen=True)
+    description = _help(name, COMMANDS[name])
+    return tyro.cli(described, prog=f"tfcompact {name}", description=description, args=list(words))
+
+
+def _has_default(f: Any) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+
+
+def _part(options: Any, part: type) -> Any:
+    """The fields of `options` that belong to the dataclass `part`, as an instance of it."""
+    return part(**{f.name: getattr(options, f.name) for f in dataclasses.fields(part)})
+
+
+def _add_override(overrides: dict[str, dict[str, Any]], item: str) -> None:
+    """`stage.option=value` into the table. The value is read as TOML; what is not TOML is text."""
+    import tomllib
+
+    place, equals, text = item.partition("=")
+    stage, dot, option = place.partition(".")
+    if not (equals and dot and stage and option):
+        raise UserError(f"--set takes stage.option=value, for example fit.epochs=30, not {item!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    overrides.setdefault(stage, {})[option] = value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""An opened image set: its splits, and its pixels as `tf.data` datasets or arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfcompact.backend import tf
+from tfcompact.data.augment import Augment
+from tfcompact.data.cache import Store
+from tfcompact.data.collection import Collection, cores
+from tfcompact.data.images import Pixels, fit_square, normalize, stretch
+from tfcompact.data.pipeline import training_batches
+from tfcompact.data.splits import SPLITS, split
+from tfcompact.errors import UserError
+from tfcompact.types import Normalization, Split
+
+MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
+LISTED = 20  # duplicates named one by one; of more, the number
+
+
+class ImageSet:
+    """Labelled images in three splits.
+
+    `digest` is a sha256 over class, content hash and split of every image: file names do not enter. `sizes` counts
+    images by split, `native_px` is the median short side, `notes` tells of skipped files and duplicates, one line
+    each. `flippable`: whether a mirrored image still belongs to its class (for `Augment.flip` left open).
+    """
+
+    def __init__(self, collection: Collection, cache: Path, *, max_bytes: int) -> None:
+        self._images, self._cache, self._max_bytes = collection, cache, max_bytes
+        self.name, self.classes = collection.name, collection.classes
+        self.flippable = collection.flippable
+        splits = split(collection.classes, collection.labels.tolist(), collection.content, collection.given)
+        self._members = {name: self._ordered([i for i, s in enumerate(splits) if s == name]) for name in SPLITS}
+        self.sizes: dict[Split, int] = {name: len(members) for name, members in self._members.items()}
+        self.native_px = int(np.median(collection.sizes.min(axis=1)))
+        self.notes = (*collection.notes, *_duplicates(collection, splits))
+        rows = sorted(
+            f"{collection.classes[label]}\t{content.hex()}\t{name}\n"
+            for label, content, name in zip(collection.labels, collection.content, splits, strict=True)
+        )
+        self.digest = hashlib.sha256("".join(rows).encode()).hexdigest()
+        self._stores: dict[tuple[str, int], Store] = {}
+
+    def steps_per_epoch(self, batch: int) -> int:
+        """Whole batches in the training split, at least 1."""
+        return max(1, self.sizes["train"] // batch)
+
+    def class_weights(self) -> tuple[float, ...]:
+        """For each class the inverse of its frequency in training, scaled to a mean of 1 over the training images."""
+        count = np.bincount(self._labels("train"), minlength=len(self.classes))
+        return tuple(float(w) for w in self.sizes["train"] / (len(self.classes) * count))
+
+    def training(
+        self,
+        *,
+        px: int,
+        batch: int,
+        normalization: Normalization,
+        augment: Augment,
+        seed: int,
+        start_epoch: int = 0,
+        epochs: int,
+    ) -> Any:
+        """A `tf.data.Dataset` of normalized float32 `[batch, px, px, 3]` and one-hot float32 `[batch, classes]`.
+
+        `steps_per_epoch(batch) * (epochs - start_epoch)` batches, each epoch in another order. Every batch is a
+        function of `seed`, its epoch and its place in it: what epoch k gives does not depend on where one started.
+        Decodes into the cache first, with a progress bar, what is not there yet.
+        """
+        members = self._members["train"]
+        sizes = self._images.sizes[members]
+        # Not more than there is to see: a small image gains nothing from being kept enlarged.
+        side = max(1, min(math.ceil(px * MARGIN), round(float(np.median(np.sqrt(sizes.prod(axis=1)))))))
+        self._fill("stretch", side, members)
+        return training_batches(
+            records=lambda rows: self._records("stretch", side, members[rows]),
+            side=side,
+            labels=self._labels("train"),
+            proportions=(sizes[:, 0] / sizes[:, 1]).astype(np.float32),
+            classes=len(self.classes),
+            px=px,
+            batch=batch,
+            steps=self.steps_per_epoch(batch),
+            normalization=normalization,
+            augment=augment,
+            flip=self.flippable if augment.flip is None else augment.flip,
+            least_crop=self._images.least_crop if augment.crop_area is None else augment.crop_area,
+            seed=seed,
+            start_epoch=start_epoch,
+            epochs=epochs,
+        )
+
+    def batches(
+        self, split: Split, *, px: int, batch: int, normalization: Normalization | None, limit: int | None = None
+    ) -> Any:
+        """A `tf.data.Dataset` of images after `images.fit_square` `[n, px, px, 3]` and int64 labels `[n]`.
+
+        Images are normalized float32, or uint8 where `normalization` is None. The order is fixed; with `limit`, the
+        first so many of it, which are balanced over classes. The last batch may be smaller.
+        """
+        members = self._members[split][:limit]
+        labels = self._labels(split)[:limit]
+        self._fill("fit", px, members)
+
+        def read(rows: npt.NDArray[np.int64]) -> Pixels:
+            return self._records("fit", px, members[rows])
+
+        def load(rows: Any) -> tuple[Any, Any]:
+            images = tf.ensure_shape(tf.numpy_function(read, [rows], tf.uint8), (None, px, px, 3))
+            if normalization is not None:
+                images = normalize(tf.cast(images, tf.float32), normalization)
+            return images, tf.gather(labels, rows)
+
+        rows = tf.data.Dataset.range(len(members)).batch(batch)
+        return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    def arrays(self, split: Split, *, px: int, limit: int | None = None) -> tuple[Pixels, npt.NDArray[np.int64]]:
+        """The same images and labels as `batches`, at once: uint8 `[n, px, px, 3]` and int64 `[n]`. No TensorFlow."""
+        members = self._members[split][:limit]
+        self._fill("fit", px, members)
+        return self._records("fit", px, members), self._labels(split)[:limit]
+
+    def _labels(self, split: Split) -> npt.NDArray[np.int64]:
+        return self._images.labels[self._members[split]]
+
+    def _ordered(self, members: Sequence[int]) -> npt.NDArray[np.int64]:
+        """By content hash, the classes taking turns: independent of names, and balanced in every beginning."""
+        turn: Counter[int] = Counter()
+        keyed = []
+        for i in sorted(members, key=lambda i: self._images.content[i]):
+            label = int(self._images.labels[i])
+            keyed.append((turn[label], label, i))
+            turn[label] += 1
+        return np.array([i for _, _, i in sorted(keyed)], np.int64)
+
+    def _transformed(self, kind: str, side: int, i: int) -> Pixels:
+        if kind == "fit":
+            return fit_square(self._images.load(i, None), side)
+        return stretch(self._images.load(i, side), side)
+
+    def _fill(self, kind: str, side: int, members: npt.NDArray[np.int64]) -> None:
+        """Decodes the members into the store of this kind and size, as far as it is to hold them."""
+        if self._images.key is None:
+            return
+        if (kind, side) not in self._stores:
+            path = self._cache / "pixels" / self._images.key / f"{kind}-{side}"
+            self._stores[kind, side] = Store(path, side, max_bytes=self._max_bytes)
+        self._stores[kind, side].fill(
+            [self._images.content[i] for i in members],
+            lambda k: self._transformed(kind, side, int(members[k])),
+            title=f"Decoding {self.name} to {side} px",
+        )
+
+    def _records(self, kind: str, side: int, members: npt.NDArray[np.int64]) -> Pixels:
+        """`uint8 [n, side, side, 3]`: from the store, or made now; either way the same."""
+        out = np.empty((len(members), side, side, 3), np.uint8)
+        store = self._stores.get((kind, side))
+        rest = [k for k, i in enumerate(members) if store is None or not store.read(self._images.content[i], out[k])]
+
+        def make(k: int) -> None:
+            out[k] = self._transformed(kind, side, int(members[k]))
+
+        if store is None:  # arrays: a copy is faster than a thread
+            for k in rest:
+                make(k)
+        elif rest:
+            with ThreadPoolExecutor(cores()) as pool:
+                list(pool.map(make, rest))
+        return out
+
+
+def _duplicates(images: Collection, splits: Sequence[Split]) -> list[str]:
+    """One line for each content that occurs in several splits or under several labels."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for i, content in enumerate(images.content):
+        groups[content].append(i)
+    lines = []
+    for group in groups.values():
+        names = " and ".join(images.describe(i) for i in group[:3])
+        labels = sorted({images.classes[images.labels[i]] for i in group})
+        if len(labels) > 1:
+            lines.append(f"the same image under {' and '.join(map(repr, labels))}: {names}")
+        if len(places := sorted({splits[i] for i in group})) > 1:
+            lines.append(f"the same image in {' and '.join(places)}: {names}")
+    lines.sort()
+    return lines if len(lines) <= LISTED else [*lines[:LISTED], f"and {len(lines) - LISTED} more duplicates"]
+
+
+def require_split(name: str) -> None:
+    """Raises `UserError` unless `name` is a split."""
+    if name not in SPLITS:
+        raise UserError(f"no split {name!r}; there are {', '.join(SPLITS)}")

@@ -1,0 +1,408 @@
+"""The training loop. It is resumable to the bit.
+
+All that the future depends on is saved after each epoch, and everything random is a function of (seed, epoch,
+position): a run that was killed and called again ends with the same weights, on CPU, as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfcompact.backend import keras
+from tfcompact.errors import UserError
+from tfcompact.training import Training
+from tfcompact.types import Context
+
+COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
+
+
+def train(model: Any, config: Training, context: Context, *, aux_weight: float = 0.0) -> dict[str, Any]:
+    """Trains `model` in place and leaves in it the weights of the best validation accuracy; returns notes.
+
+    `model` gives logits `[n, classes]`; a second output, if any, is auxiliary logits whose loss counts `aux_weight`.
+    Writes `metrics.csv`, `tensorboard/` and `last.npz` (the weights of the last epoch) to `context.directory`, and
+    a checkpoint an epoch to `context.scratch`, from which the next call goes on. Raises `UserError` where the loss
+    is no longer a number.
+    """
+    steps = context.data.steps_per_epoch(config.batch)
+    optimizer = _optimizer(config, steps, model)
+    trainer = Trainer(model, config, context.data, aux_weight)
+    trainer.compile(optimizer=optimizer)
+    state = State(trainer, context)
+    if state.epoch:
+        context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
+    if state.epoch < config.epochs and not _stalled(state.rows, config.early_stopping):
+        images = context.data.training(
+            px=context.px,
+            batch=config.batch,
+            normalization=context.normalization,
+            augment=config.augment,
+            seed=context.seed,
+            start_epoch=state.epoch,
+            epochs=config.epochs,
+        )
+        trainer.fit(
+            images,
+            steps_per_epoch=steps,
+            initial_epoch=state.epoch,
+            epochs=config.epochs,
+            verbose=0,
+            callbacks=[_Epochs(state, config, context, steps)],
+        )
+    return _conclude(trainer, state, config, context)
+
+
+class Trainer(keras.Model):
+    """A network with its loss and the moving average of its variables, for Keras' `fit` to drive."""
+
+    def __init__(self, network: Any, config: Training, data: Any, aux_weight: float):
+        super().__init__()
+        self.network = network
+        self.aux_weight = aux_weight
+        self.cross_entropy = keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=config.label_smoothing, reduction="none"
+        )
+        weights = data.class_weights() if config.class_weights else [1.0] * len(data.classes)
+        self.class_weights = tf.constant(weights, tf.float32)
+        self.mean_loss = keras.metrics.Mean(name="loss")
+        self.mean_accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+        self.ema = config.ema
+        self.averaged = [v for v in network.variables if v.dtype.is_floating] if config.ema else []
+        self.averages = [
+            tf.Variable(v, trainable=False, aggregation=tf.VariableAggregation.MEAN, name=f"average_{i}")
+            for i, v in enumerate(self.averaged)
+        ]
+
+    @property
+    def metrics(self):
+        return [self.mean_loss, self.mean_accuracy]
+
+    def train_step(self, batch):
+        images, labels = batch
+        weights = tf.linalg.matvec(labels, self.class_weights)
+        with tf.GradientTape() as tape:
+            outputs = self.network(images, training=True)
+            outputs = [tf.cast(o, tf.float32) for o in (outputs if isinstance(outputs, list) else [outputs])]
+            loss = tf.reduce_mean(weights * self.cross_entropy(labels, outputs[0]))
+            for auxiliary in outputs[1:]:
+                loss += self.aux_weight * tf.reduce_mean(weights * self.cross_entropy(labels, auxiliary))
+            scaled = self.optimizer.get_scaled_loss(loss) if _scales(self.optimizer) else loss
+        variables = self.network.trainable_variables
+        gradients = tape.gradient(scaled, variables)
+        if _scales(self.optimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if self.averages:
+            # A short run must forget its first steps: the decay rises with the steps taken (TF's "num_updates").
+            step = tf.cast(self.optimizer.iterations, tf.float32)
+            rate = 1 - tf.minimum(self.ema, (1 + step) / (10 + step))
+            for average, variable in zip(self.averages, self.averaged, strict=True):
+                average.assign_add(rate * (variable - average))
+        self.mean_loss.update_state(loss)
+        self.mean_accuracy.update_state(labels, outputs[0])
+        return {m.name: m.result() for m in self.metrics}
+
+    @contextlib.contextmanager
+    def averages_in_place(self) -> Iterator[None]:
+        """The network with its averaged weights, for the length of a `with` block."""
+        kept = [v.numpy() for v in self.averaged]
+        for variable, average in zip(self.averaged, self.averages, strict=True):
+            variable.assign(average)
+        yield
+        for variable, value in zip(self.averaged, kept, strict=True):
+            variable.assign(value)
+
+
+class State:
+    """Everything the next epoch depends on: one file, replaced as a whole after each epoch."""
+
+    def __init__(self, trainer: Trainer, context: Context):
+        self.trainer = trainer
+        self.file = context.scratch / "checkpoint.npz"
+        self.rows: list[dict[str, float]] = []
+        self.best: list[np.ndarray] = []
+        if self.file.exists():
+            with np.load(self.file, allow_pickle=False) as saved:
+                self.rows = json.loads(str(saved["rows"]))
+                self.best = [saved[f"best_{i}"] for i in range(len(trainer.network.variables))]
+                for i, variable in enumerate(self._variables()):
+                    variable.assign(saved[f"variable_{i}"])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return len(self.rows)
+
+    def finish(self, row: dict[str, float], best: bool) -> None:
+        """Records an epoch; to be called with the averaged weights in the network, which are kept if `best`."""
+        self.rows.append(row)
+        if best:
+            self.best = self.trainer.network.get_weights()
+
+    def write(self) -> None:
+        """Replaces the checkpoint file."""
+        arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
+        write_arrays(self.file, arrays | {"rows": np.array(json.dumps(self.rows))})
+
+    def _variables(self) -> list[Any]:
+        return [*self.trainer.network.variables, *self.trainer.optimizer.variables, *self.trainer.averages]
+
+
+class _Epochs(keras.callbacks.Callback):
+    """What happens around an epoch: seeds before it; validation, checkpoint, log and progress after it."""
+
+    def __init__(self, state: State, config: Training, context: Context, steps: int):
+        super().__init__()
+        self.state, self.config, self.context, self.steps = state, config, context, steps
+        self.validation = context.data.batches(
+            "validation", px=context.px, batch=config.batch, normalization=context.normalization
+        )
+        self.evaluate = evaluator(state.trainer.network)
+        self.log = _Log(context.directory, state.rows)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps, time left"),
+            TimeRemainingColumn(),
+            console=context.console,
+            transient=True,
+            disable=not context.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=config.epochs * steps, completed=state.epoch * steps)
+
+    def on_train_begin(self, logs=None):
+        self.started, self.begun_at = time.monotonic(), self.state.epoch
+        self.bar.start()
+
+    def on_train_end(self, logs=None):
+        self.bar.stop()
+        self.log.close()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        reseed(self.state.trainer.network, self.context.seed, epoch)
+        self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.config.epochs}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch, logs=None):
+        trainer, optimizer = self.state.trainer, self.state.trainer.optimizer
+        if not math.isfinite(logs["loss"]):
+            self.bar.stop()
+            raise UserError(
+                f"the loss became {logs['loss']} in epoch {epoch + 1}; try a lower learning rate, "
+                f"e.g. --learning-rate {self.config.learning_rate / 4:g}"
+            )
+        row = {
+            "epoch": epoch + 1,
+            "learning_rate": float(optimizer.learning_rate.numpy()),
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+        }
+        with trainer.averages_in_place():
+            row["validation_loss"], row["validation_accuracy"] = self.evaluate(self.validation)
+            self.state.finish(row, best=_is_best(row, self.state.rows))
+        self.state.write()
+        self.log.add(row)
+        done = epoch + 1 - self.begun_at
+        left = (time.monotonic() - self.started) / done * (self.config.epochs - epoch - 1)
+        self.context.log(
+            f"epoch {epoch + 1}/{self.config.epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
+            f"validation {row['validation_accuracy']:.1%}, {_clock(left)} left"
+        )
+        if _stalled(self.state.rows, self.config.early_stopping):
+            trainer.stop_training = True
+
+
+class _Log:
+    """`metrics.csv` and TensorBoard events, made anew from the checkpoint's rows where a run goes on."""
+
+    def __init__(self, directory: Path, rows: list[dict[str, float]]):
+        self.csv, self.rows = directory / "metrics.csv", []
+        shutil.rmtree(directory / "tensorboard", ignore_errors=True)
+        self.events = tf.summary.create_file_writer(str(directory / "tensorboard"))
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: dict[str, float]) -> None:
+        self.rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        temporary = self.csv.with_suffix(".tmp")
+        temporary.write_text(text.getvalue())
+        temporary.replace(self.csv)
+        with self.events.as_default(step=int(row["epoch"])):
+            for name in COLUMNS[1:]:
+                tf.summary.scalar(name, row[name])
+        self.events.flush()
+
+    def close(self) -> None:
+        self.events.close()
+
+
+def evaluator(model: Any):
+    """A function from batches `(images, one-hot labels)` to `model`'s mean cross-entropy and top-1 accuracy."""
+
+    @tf.function(reduce_retracing=True)
+    def step(images, labels):
+        outputs = model(images, training=False)
+        logits = tf.cast(outputs[0] if isinstance(outputs, list) else outputs, tf.float32)
+        losses = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+        hits = tf.argmax(logits, 1) == tf.argmax(labels, 1)
+        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.int32)), tf.shape(labels)[0]
+
+    def evaluate(batches) -> tuple[float, float]:
+        sums = np.zeros(3)
+        for images, labels in batches:
+            sums += [float(value) for value in step(images, labels)]
+        return sums[0] / sums[2], sums[1] / sums[2]
+
+    return evaluate
+
+
+def reseed(model: Any, seed: int, epoch: int) -> None:
+    """Puts every random layer of `model` at a point that depends on (seed, epoch, its name) and nothing else."""
+    for layer in model.layers:
+        generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
+        if generator is not None:
+            generator.reset_from_seed(zlib.crc32(f"{seed}/{epoch}/{layer.name}".encode()))
+
+
+def reestimate_norms(model: Any, batches: Any, count: int) -> None:
+    """Replaces the statistics of every batch normalization by their mean over `count` batches, weights as they are."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms or not count:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # the moving statistics become the last batch's
+    step = tf.function(lambda images: model(images, training=True))
+    sums = [[np.zeros(v.shape, np.float64) for v in (n.moving_mean, n.moving_variance)] for n in norms]
+    seen = 0
+    for images, _ in batches.take(count):
+        step(images)
+        seen += 1
+        for total, norm in zip(sums, norms, strict=True):
+            total[0] += norm.moving_mean.numpy()
+            total[1] += norm.moving_variance.numpy()
+    for total, norm, momentum in zip(sums, norms, momenta, strict=True):
+        norm.moving_mean.assign(total[0] / seen)
+        norm.moving_variance.assign(total[1] / seen)
+        norm.momentum = momentum
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an .npz so that a reader sees the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _conclude(trainer: Trainer, state: State, config: Training, context: Context) -> dict[str, Any]:
+    network = trainer.network
+    if not state.rows:
+        return {"epochs": 0}
+    with trainer.averages_in_place():
+        write_arrays(
+            context.directory / "last.npz", {f"{i:04d}": value for i, value in enumerate(network.get_weights())}
+        )
+    network.set_weights(state.best)
+    evaluate = evaluator(network)
+    validation = context.data.batches(
+        "validation", px=context.px, batch=config.batch, normalization=context.normalization
+    )
+    best = max(row["validation_accuracy"] for row in state.rows)
+    notes = {
+        "epochs": state.epoch,
+        "best_epoch": next(int(r["epoch"]) for r in state.rows if r["validation_accuracy"] == best),
+        "validation_accuracy": best,
+        "norms_reestimated": False,
+    }
+    if config.norm_batches and any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
+        kept = network.get_weights()
+        images = context.data.training(
+            px=context.px,
+            batch=config.batch,
+            normalization=context.normalization,
+            augment=config.augment,
+            seed=context.seed,
+            start_epoch=0,
+            epochs=1 + config.norm_batches // context.data.steps_per_epoch(config.batch),
+        )
+        reestimate_norms(network, images, config.norm_batches)
+        _, accuracy = evaluate(validation)
+        if accuracy >= best:
+            notes |= {"validation_accuracy": accuracy, "norms_reestimated": True}
+        else:
+            network.set_weights(kept)
+    return notes
+
+
+def _optimizer(config: Training, steps: int, model: Any) -> Any:
+    total = max(1, config.epochs * steps)
+    warmup = min(int(config.warmup_epochs * steps), total - 1)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        total - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    common = {
+        "learning_rate": schedule,
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm or None,
+    }
+    optimizer = {
+        "adamw": lambda: keras.optimizers.AdamW(**common),
+        "sgd": lambda: keras.optimizers.SGD(momentum=0.9, nesterov=True, **common),
+        "rmsprop": lambda: keras.optimizers.RMSprop(momentum=0.9, **common),
+    }[config.optimizer]()
+    spared = [v for v in model.trainable_variables if v.shape.rank < 2]  # biases, BN's gamma and beta
+    optimizer.exclude_from_weight_decay(var_list=spared)
+    optimizer.build(model.trainable_variables)
+    if model.compute_dtype == "float16":
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _scales(optimizer: Any) -> bool:
+    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+
+
+def _is_best(row: dict[str, float], before: list[dict[str, float]]) -> bool:
+    return all(row["validation_accuracy"] > other["validation_accuracy"] for other in before)
+
+
+def _stalled(rows: list[dict[str, float]], patience: int) -> bool:
+    """Whether the last `patience` epochs brought no better validation accuracy."""
+    if not patience or len(rows) <= patience:
+        return False
+    values = [row["validation_accuracy"] for row in rows]
+    return max(values[-patience:]) <= max(values[:-patience])
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

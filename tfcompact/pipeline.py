@@ -1,0 +1,351 @@
+"""Loads a parent run, runs a stage, saves the result: every face (command line, Python, make) goes through here.
+
+A stage asked for again with the same parent, options, data and seed is not run again: its finished run is returned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tfcompact import export, models, runs
+from tfcompact.backend import keras, tf
+from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure import host
+from tfcompact.stages import STAGES, stage
+from tfcompact.target import Target
+from tfcompact.types import Context, Measurement, Normalization
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Pipeline:
+    """One target, its data opened once. `console` gets the progress; nothing is printed where it is quiet."""
+
+    def __init__(self, target: Target, console: Console | None = None) -> None:
+        self.target = target
+        self.spec = models.spec(target.model)
+        self.console = console or Console(quiet=True)
+
+    def run(self, name: str, config: Any = None, parent: str | None = None) -> runs.Run:
+        """The finished run of stage `name` (`fit`, `quantize`), made now unless it is there.
+
+        `config` is the stage's `Config`; `parent` a run's name, else the newest that feeds the stage. Raises
+        `UserError` for unknown names, unusable data, and where no parent is there.
+        """
+        module = _stage(name)
+        config = config or module.Config()
+        before = self._parent(module.FROM, parent)
+        data, px = self._data(before), self._px(before)
+        normalization = self._normalization(before)
+        if name == "quantize":
+            from tfcompact.quantization import on_grid
+
+            normalization = on_grid(normalization)
+        inputs = {
+            "parent": before.name if before else None,
+            "stage": name,
+            "config": dataclasses.asdict(config),
+            "data": data.digest,
+            "px": px,
+            "normalization": normalization.to_json(),
+            "seed": self.target.seed,
+        }
+
+        def make(directory: Path) -> None:
+            context = Context(
+                spec=self.spec,
+                data=data,
+                px=px,
+                normalization=normalization,
+                seed=self.target.seed,
+                directory=directory,
+                console=self.console,
+                load=self.load,
+            )
+            _deterministic(self.target.seed)
+            with _strategy().scope():
+                model = self._network(before, px, len(data.classes))
+                result, notes = module.run(model, config, context)
+            from tfcompact import saved
+
+            saved.save(result, directory / "model.h5")
+            runs.write_json(directory / "notes.json", notes)
+
+        return self._record(name, inputs, data, make)
+
+    def export(self, config: export.Config | None = None, parent: str | None = None) -> runs.Run:
+        """The finished run with the exported files, their `artifacts.json`, labels, model card and sample images.
+
+        Integer files come from the quantized run, float ones from the fit run before it. Raises `RejectedArtifact`
+        where a file does not pass; then nothing is written.
+        """
+        before = self._parent(("quantize", "fit"), parent)
+        integer = before.stage == "quantize"
+        config = config or export.Config()
+        if config.formats == export.FORMATS and not integer:  # all that this run allows
+            config = dataclasses.replace(config, formats=tuple(f for f in export.FORMATS if f not in export.INTEGER))
+        if not integer and set(config.formats) & set(export.INTEGER):
+            raise UserError(
+                f"{before.name} is not quantized, so it has no {' or '.join(export.INTEGER)} file; "
+                f"try: make quantize MODEL={self.spec.name}"
+            )
+        data, px = self._data(before), self._px(before)
+        inputs = {
+            "parent": before.name,
+            "stage": "export",
+            "config": dataclasses.asdict(config) | {"formats": list(config.formats)},
+            "data": data.digest,
+            "px": px,
+            "seed": self.target.seed,
+        }
+
+        def make(directory: Path) -> None:
+            images, labels = data.arrays("validation", px=px, limit=config.images)
+            calibration, _ = data.arrays("train", px=px, limit=8)
+            evidence = export.Evidence(images, labels, calibration)
+            artifacts = []
+            for format in config.formats:
+                origin = before if format in export.INTEGER or not integer else before.parent
+                assert origin is not None  # a quantize run always has a parent
+                artifact = export.export(self._source(origin), format, config, evidence, directory)
+                artifacts.append(artifact)
+                self.console.print(
+                    f"{artifact.path}: {artifact.bytes / 1e6:.2f} MB, validation accuracy "
+                    f"{artifact.checks['accuracy']:.1%}, agreement with Keras {artifact.checks['agreement']:.1%}, "
+                    f"{artifact.checks['xnnpack_partitions']} XNNPACK partition(s)",
+                    highlight=False,
+                )
+            (directory / "labels.txt").write_text("".join(f"{c}\n" for c in data.classes), encoding="utf-8")
+            card = export.model_card(self._source(before), artifacts, _history(before, data))
+            (directory / "model_card.md").write_text(card, encoding="utf-8")
+            _write_samples(directory / "samples", images[: config.samples], labels, data.classes)
+            runs.write_json(directory / "artifacts.json", [a.to_json() for a in artifacts])
+            runs.write_json(directory / "notes.json", {"accuracy": artifacts[0].checks["accuracy"]})
+
+        return self._record("export", inputs, data, make)
+
+    def measure(self, config: host.Config | None = None, parent: str | None = None) -> list[Measurement]:
+        """Latency, memory and test accuracy on this machine of every file of the newest export (or of `parent`).
+
+        All files are timed in turns, so that they see the same machine. The rows are saved under `runs`.
+        """
+        config = config or host.Config()
+        run = self._parent(("export",), parent)
+        data, px = self._data(run), self._px(run)
+        images, labels = data.arrays("test", px=px, limit=config.images)
+        test = host.TestImages(images, labels, "test", data.digest)
+        subjects = [
+            host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test)
+            for threads in config.threads
+            for artifact in run.artifacts
+        ]
+        rows = host.measure_interleaved(subjects, config)
+        for row in rows:
+            runs.save_measurement(self.target.runs, row)
+        return rows
+
+    def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> runs.Run:
+        """The export run at the end of a recipe: its stages, export, and measurements on this machine.
+
+        `overrides` are options by stage name: `{"fit": {"epochs": 30}}`. Raises `UnknownName` for a recipe, stage or
+        option there is none of.
+        """
+        plan = load_recipe(recipe)
+        overrides = overrides or {}
+        names = [name for name, _ in plan]
+        for name in overrides:
+            if name not in names:
+                raise UnknownName(f"stage of recipe {recipe}", name, names)
+        parent: runs.Run | None = None
+        for name, options in plan:
+            self.console.rule(f"[bold]{name}[/]", align="left")
+            config = configured(name, options | dict(overrides.get(name, {})))
+            parent = self.run(name, config, parent.name if parent else None)
+        self.console.rule("[bold]export[/]", align="left")
+        exported = self.export(parent=parent.name if parent else None)
+        self.console.rule("[bold]measure[/]", align="left")
+        self.measure(parent=exported.name)
+        return exported
+
+    def load(self, name: str) -> Any:
+        """The Keras model of the finished run called `name`."""
+        from tfcompact import saved
+
+        return saved.load(runs.find(self.target.runs, self.spec.name, name).path / "model.h5")
+
+    @functools.cache  # noqa: B019  (a pipeline lives as long as one command)
+    def _open(self, source: str) -> Any:
+        from tfcompact.data import open_images
+
+        data = open_images(
+            source, cache=self.target.cache or self.target.runs / "cache", skip_unreadable=self.target.skip_unreadable
+        )
+        for note in data.notes:
+            self.console.print(note, highlight=False, markup=False)
+        return data
+
+    def _data(self, parent: runs.Run | None) -> Any:
+        """The images asked for, else the parent's. Raises `UserError` where they have other classes than the parent."""
+        recorded = parent.provenance["data"] if parent else None
+        data = self._open(self.target.data or (recorded["source"] if recorded else "digits"))
+        if recorded and tuple(recorded["classes"]) != data.classes:
+            raise UserError(
+                f"{parent.name if parent else ''} was trained on {len(recorded['classes'])} classes of "
+                f"{recorded['source']}, not on the {len(data.classes)} of {data.name}; "
+                f"try: make fit MODEL={self.spec.name} DATA={self.target.data}"
+            )
+        return data
+
+    def _px(self, parent: runs.Run | None) -> int:
+        """The side of the images: asked for, the parent's, or what suits data and network."""
+        if parent:
+            made: int = parent.provenance["inputs"]["px"]
+            if self.target.px not in (None, made):
+                raise UserError(
+                    f"{parent.name} has images of {made} px, not {self.target.px}; run fit at that size first"
+                )
+            return made
+        if self.target.px:
+            return self.spec.shape(self.target.px)[0]
+        return suitable_px(self.spec, self._data(None).native_px)
+
+    def _normalization(self, parent: runs.Run | None) -> Normalization:
+        recorded = parent.provenance["inputs"]["normalization"] if parent else None
+        return Normalization.from_json(recorded) if recorded else Normalization()
+
+    def _parent(self, stages: tuple[str, ...], name: str | None) -> Any:
+        """The run to start from, None for a stage that starts from a new network."""
+        if name is not None:
+            run = runs.find(self.target.runs, self.spec.name, name)
+            if run.stage not in stages:
+                raise UserError(f"{name} is a {run.stage} run; needed here: {' or '.join(stages) or 'none'}")
+            return run
+        return runs.newest(self.target.runs, self.spec.name, stages) if stages else None
+
+    def _network(self, parent: runs.Run | None, px: int, classes: int) -> Any:
+        if parent:
+            return self.load(parent.name)
+        return models.build(self.spec.name, px=px, classes=classes, aux=True)
+
+    def _source(self, run: runs.Run) -> export.Source:
+        from tfcompact.graph import cost, inference
+
+        model = inference(self.load(run.name))
+        float_run = next(r for r in run.chain if r.stage == "fit")
+        counted = cost(inference(self.load(float_run.name)))
+        return export.Source(
+            model=model,
+            name=self.spec.name,
+            run=run.name,
+            normalization=self._normalization(run),
+            classes=tuple(run.provenance["data"]["classes"]),
+            facts={"parameters": counted.trainable + counted.non_trainable, "macs": counted.macs},
+        )
+
+    def _record(self, name: str, inputs: dict[str, Any], data: Any, make: Any) -> runs.Run:
+        inputs = json.loads(json.dumps(inputs))
+        path = self.target.runs / self.spec.name / f"{name}-{runs.key(inputs)}"
+        if (path / "provenance.json").is_file():
+            self.console.print(f"already there: {path}", highlight=False)
+            return runs.Run(path)
+        source = self.target.data or inputs_source(inputs, self.target.runs / self.spec.name) or "digits"
+        facts = {
+            "data": {
+                "source": str(Path(source).absolute()) if Path(source).is_dir() else source,
+                "name": data.name,
+                "classes": list(data.classes),
+                "sizes": dict(data.sizes),
+            }
+        }
+        with runs.recording(self.target.runs, self.spec.name, name, inputs, facts) as directory:
+            make(directory)
+        return runs.Run(path)
+
+
+def inputs_source(inputs: Mapping[str, Any], directory: Path) -> str | None:
+    """Where the parent's images came from, if there is a parent."""
+    if inputs["parent"] is None:
+        return None
+    source: str = runs.Run(directory / inputs["parent"]).provenance["data"]["source"]
+    return source
+
+
+def suitable_px(spec: models.ModelSpec, native_px: int) -> int:
+    """The published size for photographs; for smaller images the next multiple of 32 from 64 up the network takes."""
+    wanted = max(64, -(-native_px // 32) * 32, spec.min_px)
+    return min(wanted, spec.image_px)
+
+
+def load_recipe(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The stages of a recipe with their options. Raises `UnknownName`, and `UserError` for a malformed file."""
+    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
+    if name not in known:
+        raise UnknownName("recipe", name, known)
+    content = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    return [(row["name"], row.get("config", {})) for row in content["stage"]]
+
+
+def configured(name: str, options: Mapping[str, Any]) -> Any:
+    """The `Config` of stage `name` with `options` set. Raises `UnknownName` for an option it does not have."""
+    config = _stage(name).Config
+    known = {field.name for field in dataclasses.fields(config)}
+    for option in options:
+        if option not in known:
+            raise UnknownName(f"option of {name}", option, known)
+    return config(**options)
+
+
+def _stage(name: str) -> Any:
+    if name not in STAGES:
+        raise UnknownName("stage", name, STAGES)
+    return stage(name)
+
+
+def _deterministic(seed: int) -> None:
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def _strategy() -> Any:
+    """How the work is spread: over machines where TF_CONFIG names them, over this one's GPUs, or not at all."""
+    if os.environ.get("TF_CONFIG"):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _history(run: runs.Run, data: Any) -> list[str]:
+    """One line for each stage behind a run."""
+    sizes = data.sizes
+    lines = [
+        f"Data: {data.name}, {sizes['train']} training, {sizes['validation']} validation and {sizes['test']} test "
+        f"images; digest `{data.digest[:16]}`."
+    ]
+    for made in run.chain:
+        config = made.provenance["inputs"]["config"]
+        lines.append(
+            f"`{made.name}`: {config['epochs']} epochs, batch {config['batch']}, {config['optimizer']} at "
+            f"{config['learning_rate']:g}, seed {made.provenance['inputs']['seed']}, tfcompact "
+            f"{made.provenance['versions']['tfcompact']}."
+        )
+    return lines
+
+
+def _write_samples(directory: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    from PIL import Image
+
+    directory.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        name = "".join(c if c.isalnum() or c in " _." else "_" for c in classes[labels[i]])
+        Image.fromarray(image).save(directory / f"{name}-{i}.png")
