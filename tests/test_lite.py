@@ -1,5 +1,7 @@
 """Files run as functions, and their insides counted, on networks small enough to know by heart."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,11 @@ def test_uint8_and_int8_files_see_the_same_pixels(files) -> None:
     assert unsigned.output_quantization == Quantization(1 / 256, 0)
     assert signed.output_quantization == Quantization(1 / 256, -128)
     assert unsigned.input_quantization.scale == pytest.approx(1 / 127.5, rel=1e-3)
+
+
+def test_nothing_here_imports_tensorflow() -> None:
+    code = "import sys, tfcompact.lite, tfcompact.measure.host; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("form", ["float32", "uint8"])

@@ -5,14 +5,13 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tfcompact import lite, metadata
 from tfcompact.backend import keras, tf
-from tfcompact.data.images import normalize
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import host
 from tfcompact.types import Artifact, Measurement, Normalization
@@ -96,9 +95,9 @@ def test_turns_rotate_so_that_nobody_is_always_first(subjects, monkeypatch) -> N
 
 
 def test_peak_memory_is_the_files_own(subjects) -> None:
-    """Not of this process, which holds TensorFlow; a file padded by 30 MB of zeros needs no more, since it is mapped."""
-    small = host.peak_memory_mb(subjects[0].path)
-    assert 20 < small < 200
+    """Not of this process, which holds TensorFlow and whose peak a child inherits in `ru_maxrss`."""
+    found = host.peak_memory_mb(subjects[0].path)
+    assert 20 < found < 150 < psutil.Process().memory_info().rss / 1e6
 
 
 def test_accuracy_counts_first_and_first_five(subjects) -> None:
@@ -112,7 +111,6 @@ def test_accuracy_counts_first_and_first_five(subjects) -> None:
     row = host.measure(host.Subject(path, subjects[0].artifact, test=test), QUICK)
     assert (row.accuracy.top1, row.accuracy.top5, row.accuracy.images) == (14 / 20, 18 / 20, 20)
     assert (row.accuracy.split, row.accuracy.data_digest) == ("test", "d" * 64)
-    assert normalize is not None
 
 
 def test_other_delegates_have_no_partitions(subjects) -> None:
@@ -167,7 +165,7 @@ def test_errors_name_the_way_out(subjects, tmp_path) -> None:
         host.Config(threads=(0,))
     with pytest.raises(UnknownName, match="did you mean reference"):
         host.Config(delegate="refrence")
-    broken = Path(tmp_path / "broken.tflite")
+    broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"x" * 100)
     with pytest.raises(UserError, match="could not be run in a process of its own"):
         host.peak_memory_mb(broken)

@@ -119,9 +119,9 @@ def test_labels_cover_neither_points_nor_each_other(whole):
     figure = Figure(figsize=(9.6, 6.2), dpi=130)
     FigureCanvasAgg(figure)
     ax = figure.subplots()
-    plots._panel(ax, setting, group, plots.colours(r.model for r in group))
+    plots.panel(ax, setting, group, plots.colours(r.model for r in group))
     figure.canvas.draw()
-    labels = plots.place_labels(ax, group, {})
+    labels = plots.place_labels(ax, group)
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) == len(group)
     for i, a in enumerate(boxes):

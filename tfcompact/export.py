@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfcompact import divergence, lite, metadata
-from tfcompact.backend import keras, tf
+from tfcompact.backend import keras, silenced, tf
 from tfcompact.data.images import normalize
 from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.options import opt, require, require_choice
@@ -81,7 +81,7 @@ def convert(model: Any, format: str, calibration: np.ndarray) -> bytes:
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = getattr(tf, format)
-    with _quiet():
+    with silenced():
         return bytes(converter.convert())
 
 
@@ -247,25 +247,3 @@ def model_card(source: Source, artifacts: Sequence[Artifact], lines: Sequence[st
             "",
         ]
     )
-
-
-class _quiet:
-    """Silences the converter's own prints, which come through C++ on file descriptors 1 and 2."""
-
-    def __enter__(self) -> None:
-        import os
-        import sys
-
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._kept = os.dup(1), os.dup(2)
-        with Path(os.devnull).open("w") as null:
-            os.dup2(null.fileno(), 1)
-            os.dup2(null.fileno(), 2)
-
-    def __exit__(self, *error: object) -> None:
-        import os
-
-        for kept, target in zip(self._kept, (1, 2), strict=True):
-            os.dup2(kept, target)
-            os.close(kept)

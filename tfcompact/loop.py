@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tfcompact.backend import keras
+from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
 from tfcompact.training import Training
 from tfcompact.types import Context
@@ -260,14 +259,14 @@ class _Log:
 
 
 def evaluator(model: Any):
-    """A function from batches `(images, one-hot labels)` to `model`'s mean cross-entropy and top-1 accuracy."""
+    """A function from batches `(images, int64 labels)` to `model`'s mean cross-entropy and top-1 accuracy."""
 
     @tf.function(reduce_retracing=True)
     def step(images, labels):
         outputs = model(images, training=False)
         logits = tf.cast(outputs[0] if isinstance(outputs, list) else outputs, tf.float32)
-        losses = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
-        hits = tf.argmax(logits, 1) == tf.argmax(labels, 1)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        hits = tf.argmax(logits, 1) == labels
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.int32)), tf.shape(labels)[0]
 
     def evaluate(batches) -> tuple[float, float]:

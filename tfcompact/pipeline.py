@@ -314,6 +314,7 @@ def _stage(name: str) -> Any:
 def _deterministic(seed: int) -> None:
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))  # keras_cv asks for it, though it is not drawn on
 
 
 def _strategy() -> Any:

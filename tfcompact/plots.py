@@ -9,12 +9,13 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfcompact.results import Row, Setting, by_setting, drawable, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
 
 PALETTE = ("#3B7DD8", "#E07A3F", "#3FA37C", "#B565C4", "#C9A227", "#D1567C", "#3AA6B9", "#8A7B6C")
 """Of middle lightness, so that each is told from its ground on a light page and on a dark one."""
@@ -41,36 +42,30 @@ def pareto_png(rows: Sequence[Row]) -> bytes | None:
     """A PNG with one panel per setting, or None where no row has both accuracy and latency."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     groups = {setting: drawable(group) for setting, group in by_setting(rows).items() if drawable(group)}
     if not groups:
         return None
     across = min(2, len(groups))
     down = math.ceil(len(groups) / across)
-    figure = Figure(
-        figsize=(9.6 if across == 1 else 16.0, 6.2 * down), dpi=130, layout="constrained", facecolor="white"
-    )
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)  # type: ignore[union-attr]
-    FigureCanvasAgg(figure)
+    size = (9.6 if across == 1 else 16.0, 6.2 * down)
+    engine = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
+    figure = Figure(figsize=size, dpi=130, layout=engine, facecolor="white")
+    canvas = FigureCanvasAgg(figure)
     colour = colours(row.model for row in rows)
-    axes = figure.subplots(down, across, squeeze=False).flat
-    for ax, (setting, group) in itertools.zip_longest(axes, groups.items(), fillvalue=(None, None)):
-        if setting is None:
-            ax.set_visible(False)
-        else:
-            _panel(ax, setting, group, colour)
-    figure.canvas.draw()  # fixes the panels' sizes, without which labels cannot be measured
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for ax in panels[len(groups) :]:
+        ax.set_visible(False)
+    for ax, (setting, group) in zip(panels, groups.items(), strict=False):
+        panel(ax, setting, group, colour)
+    canvas.draw()  # type: ignore[no-untyped-call]  # fixes the panels' sizes: labels are measured next
     figure.set_layout_engine("none")
-    for ax, group in zip(axes_of(figure), groups.values(), strict=False):
-        place_labels(ax, group, colour)
+    for ax, group in zip(panels, groups.values(), strict=False):
+        place_labels(ax, group)
     image = BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()
-
-
-def axes_of(figure: Any) -> list[Axes]:
-    """The figure's visible panels."""
-    return [ax for ax in figure.axes if ax.get_visible()]
 
 
 def wide(rows: Sequence[Row]) -> bool:
@@ -79,7 +74,8 @@ def wide(rows: Sequence[Row]) -> bool:
     return bool(times) and max(times) > SPREAD * min(times)
 
 
-def _panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -> None:
+def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -> None:
+    """Draws the drawable rows of one setting and their front, without labels."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     front = pareto_front(rows)
@@ -125,7 +121,7 @@ def _panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) 
         ax.spines[side].set_visible(False)
 
 
-def place_labels(ax: Axes, rows: list[Row], colour: dict[str, str]) -> list[Any]:
+def place_labels(ax: Axes, rows: list[Row]) -> list[Annotation]:
     """Writes every row's name beside its point, where it covers no point, no other label and not the front.
 
     Greedy: points from left to right try eight directions at growing distances and keep the first free place; a

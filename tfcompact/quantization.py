@@ -15,10 +15,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_model_optimization as tfmot
 
-from tfcompact.backend import keras
+from tfcompact.backend import keras, tf, tfmot
 from tfcompact.errors import UserError
 from tfcompact.graph import calls, rewrite, tensors
 from tfcompact.models.layers import CUSTOM, Scale, ShiftedReLU6, register

@@ -140,45 +140,19 @@ def markdown(rows: Sequence[Row], *, plot: bool) -> str:
 def as_csv(rows: Sequence[Row]) -> str:
     """One line per measurement, numbers unrounded, units in the column names, shares in [0, 1]; absent is empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for r in rows:
-        s = r.setting
-        writer.writerow(
-            (r.model, r.format, r.run, r.made_by, r.size_mb, r.parameters, r.macs, r.image_px, r.top1, r.top5)
-            + (
-                s.images,
-                s.data_name,
-                s.data,
-                r.p50_ms,
-                r.p90_ms,
-                r.p99_ms,
-                r.samples,
-                s.threads,
-                s.delegate,
-                s.runtime,
-            )
-            + (r.partitions, r.peak_memory_mb, s.device_kind, s.device, s.processor, r.started, " ".join(r.flags))
-        )
+    writer = csv.DictWriter(text, list(_csv_line(rows[0])) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_csv_line(row) for row in rows)
     return text.getvalue()
 
 
-CSV_COLUMNS = (
-    *("model", "format", "run", "made_by", "size_mb", "parameters", "macs", "image_px", "top1", "top5"),
-    *(
-        "test_images",
-        "data",
-        "data_digest",
-        "p50_ms",
-        "p90_ms",
-        "p99_ms",
-        "samples",
-        "threads",
-        "delegate",
-        "runtime",
-    ),
-    *("xnnpack_partitions", "peak_memory_mb", "device_kind", "device", "processor", "started", "flags"),
-)
+def _csv_line(row: Row) -> dict[str, object]:
+    setting = {_CSV_NAMES.get(name, name): value for name, value in vars(row.setting).items()}
+    own = {_CSV_NAMES.get(name, name): value for name, value in vars(row).items() if name != "setting"}
+    return own | setting | {"flags": " ".join(row.flags)}
+
+
+_CSV_NAMES = {"data": "data_digest", "images": "test_images", "data_name": "data", "partitions": "xnnpack_partitions"}
 
 
 def runs_table(root: Path = runs.ROOT, model: str | None = None) -> Table:

@@ -165,7 +165,7 @@ def _row(m: Measurement, root: Path) -> Row:
         threads=int(m.threads),
         data=None if accuracy is None else str(accuracy.data_digest)[:8],
         images=None if accuracy is None else int(accuracy.images),
-        data_name="" if made is None else str(made["data"]["name"]),
+        data_name="" if made is None else str(made.get("data", {}).get("name", "")),
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")

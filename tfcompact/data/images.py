@@ -25,7 +25,7 @@ from tfcompact.types import Normalization
 Pixels = npt.NDArray[np.uint8]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF")  # MPO: what some phones write into a .jpg
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # JPEG: with the MPO that some phones write into a .jpg
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 256_000_000
 
@@ -150,7 +150,7 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise UnreadableImage(_what_else(data)) from None
     except Exception as error:  # a damaged file can raise nearly anything out of Pillow's parsers
-        truncated = "truncat" in str(error) or isinstance(error, EOFError)
+        truncated = "truncat" in str(error).lower() or isinstance(error, EOFError)
         raise UnreadableImage("truncated" if truncated else f"damaged: {' '.join(str(error).split())}") from None
 
 

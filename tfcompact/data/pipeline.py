@@ -41,14 +41,14 @@ def training_batches(
     """
     count = len(labels)
     layers = Layers(augment)
+    run_key = np.array([seed % 2**31, seed // 2**31 % 2**31], np.int32)
 
     def load(number: Any) -> tuple[Any, Any]:
         epoch, step = tf.cast(number // steps, tf.int32), number % steps
         places = (step * batch + tf.range(batch, dtype=tf.int64)) % count
-        # Three words of seed, of which none may be shared by two epochs of one run or by two seeds of one epoch.
-        order = tf.stack([tf.constant(seed % 2**31, tf.int32), epoch, tf.constant(seed // 2**31, tf.int32)])
-        rows = tf.random.experimental.index_shuffle(places, order, tf.constant(count - 1, tf.int64))
-        drawn = tf.random.experimental.stateless_fold_in(order[:2], tf.cast(step, tf.int32))
+        key = tf.random.experimental.stateless_fold_in(run_key, epoch)
+        rows = tf.random.experimental.index_shuffle(places, key, tf.constant(count - 1, tf.int64))
+        drawn = tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32))
         images = tf.ensure_shape(tf.numpy_function(records, [rows], tf.uint8), (batch, side, side, 3))
         area = least_crop if augment.crop else None
         images = crops(images, boxes(drawn, tf.gather(proportions, rows), flip=flip, least_area=area), px)

@@ -35,4 +35,4 @@ def build(name: str, *, px: int | None = None, classes: int = 1000, aux: bool = 
     """
     row = spec(name)
     extra = {"aux": True} if aux and row.aux_weight else {}
-    return row.build(row.shape(px or row.image_px), classes, **extra)
+    return row.build(row.shape(row.image_px if px is None else px), classes, **extra)

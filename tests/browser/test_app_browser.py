@@ -1,0 +1,90 @@
+"""The app in a real browser: a picture goes in by the file chooser and a label comes out on the screen."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+_spec = importlib.util.spec_from_file_location("screenshot", Path(__file__).with_name("screenshot.py"))
+screenshot = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(screenshot)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        screenshot.chromium() is None or importlib.util.find_spec("playwright") is None,
+        reason="no Chromium or no Playwright here; apt-get install chromium, pip install playwright",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The address of the app, running on an invented runs directory."""
+    root = tmp_path_factory.mktemp("browser") / "runs"
+    subprocess.run([sys.executable, Path(__file__).parents[1] / "fake_runs.py", root], check=True)
+    with screenshot.app(root) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def driven():
+    """A headless Chromium."""
+    with screenshot.browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(driven, address, tmp_path):
+    """The Classify page with its first answers; a picture of how it ended is kept in the test's directory."""
+    page = driven.new_page(viewport={"width": 1360, "height": 1000})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.locator(".tc-card").first.wait_for(timeout=60_000)
+    yield page
+    page.screenshot(path=tmp_path / "end.png", full_page=True)
+    page.close()
+    assert not errors
+
+
+def upload(page, path: Path) -> None:
+    page.get_by_role("radio", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(path)
+
+
+def test_uploaded_picture_ends_with_a_label_on_the_screen(page, tmp_path):
+    path = tmp_path / "a rose; 'red' ünd größer.jpg"
+    Image.new("RGB", (640, 480), (205, 35, 45)).save(path)
+    upload(page, path)
+    page.locator(".tc-first strong", has_text="red").first.wait_for(timeout=30_000)
+    assert page.locator(".tc-first strong").all_inner_texts() == ["red", "red"]
+    assert page.locator(".tc-bars").first.locator("li").count() == 5
+    assert "ms" in page.locator(".tc-facts").first.inner_text()
+
+
+def test_broken_file_gets_a_message_and_the_page_lives_on(page, tmp_path):
+    broken, good = tmp_path / "broken.jpg", tmp_path / "good.png"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 and then nothing")
+    Image.new("RGB", (64, 64), (30, 60, 210)).save(good)
+    upload(page, broken)
+    page.get_by_text("broken.jpg is not a readable image").wait_for(timeout=30_000)
+    page.locator("input[type=file]").set_input_files(good)
+    page.locator(".tc-first strong", has_text="blue").first.wait_for(timeout=30_000)
+    assert page.get_by_text("is not a readable image").count() == 0
+
+
+def test_sample_is_chosen_by_a_click_on_its_picture(page):
+    page.locator("[class*=st-key-sample_off_3] img").click(force=True)
+    page.locator(".tc-first strong", has_text="red").first.wait_for(timeout=30_000)
+
+
+def test_compare_draws_the_plot_and_the_table(page):
+    page.get_by_role("link", name="Compare").click()
+    page.locator("canvas").first.wait_for(timeout=30_000)
+    page.get_by_text("not of a phone").first.wait_for(timeout=30_000)
+    assert page.locator("[data-testid=stVegaLiteChart]").count() == 1
+    assert page.locator("[data-testid=stDataFrame]").count() == 1
