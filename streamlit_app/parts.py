@@ -25,7 +25,7 @@ STYLE = Path(__file__).with_name("style.css")
 
 def root() -> Path:
     """The runs directory: `--runs` after `--` on the command line, else `TFCOMPACT_RUNS`, else `runs`."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runs", type=Path, default=Path(os.environ.get("TFCOMPACT_RUNS", "runs")))
     found: Path = parser.parse_known_args(sys.argv[1:])[0].runs
     return found
@@ -44,6 +44,13 @@ def heading(title: str, line: str) -> None:
 def title(text: str, line: str) -> None:
     """A panel's title and the line under it."""
     st.html(f'<div class="tc-title"><b>{html.escape(text)}</b><span>{html.escape(line)}</span></div>')
+
+
+def legend(colours: dict[str, str], glyphs: dict[str, str]) -> None:
+    """What the colours and the shapes of the plots stand for, once for all of them."""
+    chips = [f'<i style="color:{html.escape(colour)}">●</i>{html.escape(name)}' for name, colour in colours.items()]
+    chips += [f"<i>{html.escape(glyph)}</i>{html.escape(name)}" for name, glyph in glyphs.items()]
+    st.html(f'<div class="tc-legend">{"".join(f"<span>{chip}</span>" for chip in chips)}</div>')
 
 
 def empty(title: str, line: str, command: str | None = None) -> None:

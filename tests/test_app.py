@@ -59,7 +59,7 @@ def test_a_sample_is_answered_at_once_float_beside_quantized(whole, start):
     at = start(whole)
     assert first_labels(at) == ["black", "black"]
     assert [html(at).count(f"<span>{format}</span>") for format in ("float32", "uint8")] == [1, 1]
-    assert any("times smaller than float32 and gives the same first label" in plain(m.value) for m in at.markdown)
+    assert any("times smaller than float32; its first label is the same" in plain(m.value) for m in at.markdown)
     assert re.search(r"\d+\.\d\d ms", html(at))
     assert "not a phone's" in at.caption[-1].value
 
@@ -144,6 +144,15 @@ def test_changed_file_gets_a_card_and_the_others_answer(whole, start, tmp_path):
     at = start(root)
     assert first_labels(at) == ["black"]
     assert "is not what was exported" in html(at)
+
+
+def test_damaged_sample_is_named_and_left_out(whole, start, tmp_path):
+    root = Path(shutil.copytree(whole, tmp_path / "runs"))
+    for file in root.glob("*/export-*/samples/black-1.png"):
+        file.write_bytes(b"broken")
+    at = start(root)
+    assert "black-1.png is not a readable image" in plain(at.error[0].value)
+    assert first_labels(at) == ["blue", "blue"]
 
 
 def test_nothing_there_names_the_command(tmp_path, start):

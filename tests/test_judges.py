@@ -45,8 +45,9 @@ def environments() -> Any:
 def judge(request):
     """`judge(file, images) -> one parsed JSON line each`, by either judge."""
     name, script = request.param
-    if not environments().ready(name):
-        pytest.skip(f"no judge: .judges/{name} is missing or outdated; make it with: make judges")
+    hindrance = environments().hindrance(name)
+    if hindrance:
+        pytest.skip(f"no judge: {hindrance}")
 
     def run(file: Path, images: np.ndarray) -> list[Any]:
         pixels = file.with_suffix(f".{name}.npy")
@@ -190,6 +191,18 @@ def test_environments_are_made_again_when_their_lock_changes(tmp_path, monkeypat
     assert module.ready("mediapipe")
     (tmp_path / "requirements-mediapipe.txt").write_text("mediapipe==2\n")
     assert not module.ready("mediapipe")
+    assert module.hindrance("mediapipe").endswith("make it with: make judges")
+
+
+def test_a_missing_system_library_is_named_with_its_package(tmp_path, monkeypatch) -> None:
+    module = environments()
+    monkeypatch.setattr(module, "ready", lambda name: True)
+    monkeypatch.setattr(module, "python", lambda name: tmp_path / "python")
+    (tmp_path / "python").write_text("#!/bin/sh\necho 'libusb-1.0.so.0: cannot open' >&2; exit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    line = module.hindrance("task-library")
+    assert "libusb-1.0.so.0: cannot open" in line
+    assert line.endswith("apt-get install libusb-1.0-0")
 
 
 @pytest.mark.parametrize("name", ["task-library", "mediapipe"])

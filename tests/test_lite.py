@@ -101,6 +101,17 @@ def test_every_delegate_computes_the_same(files, form: str) -> None:
         np.testing.assert_allclose(other, outputs[0], atol=1e-5 if form == "float32" else 4 / 256)
 
 
+def test_xnnpack_gets_the_threads_it_is_given(files) -> None:
+    """Seen as threads of the process, since on a busy machine no time would tell."""
+    tasks = Path("/proc/self/task")
+    if not tasks.exists():
+        pytest.skip("no /proc on this system")
+    before = len(list(tasks.iterdir()))
+    models = [lite.LiteModel(files["uint8"], threads=threads) for threads in (1, 3)]
+    assert len(models) == 2
+    assert len(list(tasks.iterdir())) - before == 2
+
+
 def test_a_file_is_run_from_its_bytes_too(files) -> None:
     content = files["float32"].read_bytes()
     np.testing.assert_array_equal(lite.LiteModel(content)(IMAGES), lite.LiteModel(files["float32"])(IMAGES))

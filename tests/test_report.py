@@ -51,6 +51,7 @@ def test_rows_hold_what_was_measured(whole):
     row = next(r for r in rows if r.format == "uint8" and r.setting.threads == 1)
     samples = next(m for m in runs.measurements(whole, "mobilenet_v2") if m.format == "uint8" and m.threads == 1)
     assert (row.size_mb, row.top1, row.parameters, row.macs) == (2.6, 0.757, 2_257_984, 300_774_272)
+    assert row.key == samples.key
     assert (row.p50_ms, row.p99_ms) == (samples.percentile_ms(50), samples.percentile_ms(99))
     assert {(r.format, r.made_by) for r in rows} == {("float32", "fit"), ("uint8", "fit, quantize")}
     assert row.setting.images_text == "634 test images of colours (5b1f0c77)"
@@ -141,6 +142,17 @@ def test_flags_of_a_measurement_are_shown(root):
     assert "busy" not in shown
 
 
+def test_flags_that_all_rows_share_are_said_once(root):
+    for file in root.glob("mobilenet_v2/measurements/*.json"):
+        change(file, validity={"virtual_machine": True, "busy": False})
+    rows = report.rows(root, "mobilenet_v2")
+    shown = text(lambda console: report.print_table(console, rows))
+    assert shown.count("Beware, all rows: virtual machine.") == 2  # one table for each number of threads
+    assert shown.count("Beware") == 2
+    assert report.markdown(rows, plot=False).count("virtual machine") == 2
+    assert report.as_csv(rows).count("virtual_machine") == len(rows)
+
+
 def test_emulated_device_has_no_latency(root):
     device = {"kind": "emulated", "name": "cortex", "processor": "Cortex-A55", "cores": 1, "system": "QEMU"}
     change(a_measurement(root), device=device, wall_ms=[], process_ms=[])
@@ -161,9 +173,18 @@ def test_runs_are_listed_with_the_unfinished_last(root):
     lines = [line for line in lines if line.startswith(" mobilenet_v2")]
     assert [line.split()[2] for line in lines] == ["fit", "quantize", "export", "prune"]
     assert "8 min 20 s" in lines[0]
-    assert "accuracy 0.71" in lines[0]
+    assert "accuracy 71.0%" in lines[0]
     assert "fit-" in lines[1].split()[-3]
     assert "unfinished" in lines[3]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_runs_fit_the_terminal(whole, width):
+    shown = text(lambda console: report.print_runs(console, whole), width)
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
+    assert "…" not in shown
+    assert "quantize-" in shown
+    assert ("Stage" in shown) == (width == 160)
 
 
 @pytest.mark.parametrize(

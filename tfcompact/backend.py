@@ -6,6 +6,7 @@ that hold the stages' configs do mention it; through these names the price is pa
 
 import contextlib
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -18,9 +19,11 @@ import tfcompact as _first  # noqa: F401  (sets TF_USE_LEGACY_KERAS before any o
 
 class _Lazy(ModuleType):
     def __getattr__(self, attribute: str) -> Any:
-        if "tensorflow" not in sys.modules:
+        if self.__name__ not in sys.modules:
             with silenced():
                 importlib.import_module("tensorflow").config.list_physical_devices()
+                importlib.import_module(self.__name__)
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of models saved without an optimizer
         return getattr(importlib.import_module(self.__name__), attribute)
 
 

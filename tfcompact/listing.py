@@ -13,11 +13,18 @@ from typing import Any
 
 from tfcompact import runs
 from tfcompact.errors import UserError
-from tfcompact.results import FORMAT_ORDER, Scan, made_by, only, read_json, scan, under
+from tfcompact.reading import Scan, only, read_json, scan, under
+from tfcompact.results import FORMAT_ORDER, made_by
 from tfcompact.types import FORMATS, Artifact
 
-HEADLINES = ("top1", "test_accuracy", "accuracy", "val_accuracy", "validation_accuracy", "top1_agreement")
-"""Keys of a run's notes that say in one number how it went, the most telling first."""
+HEADLINES = {
+    "top1": "top-1",
+    "test_accuracy": "test",
+    "accuracy": "accuracy",
+    "val_accuracy": "validation",
+    "validation_accuracy": "validation",
+}
+"""Keys of a run's notes that say in one share how it went, the most telling first, and how they are shown."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class History:
     touched: datetime.datetime
     seconds: float | None
     parent: str | None
-    headline: tuple[str, float] | None
+    headline: tuple[str, float] | None  # a name and a share in [0, 1]
 
 
 def exports(root: Path = runs.ROOT) -> Scan[Export]:
@@ -110,6 +117,8 @@ def _exported(file: Path, root: Path) -> list[Export]:
             raise UserError(f"unknown format {artifact.format!r}")
         if not path.is_file():
             raise UserError(f"it names {artifact.path!r}, which is missing")
+        if not artifact.bytes > 0:
+            raise UserError(f"{artifact.path!r} has {artifact.bytes} bytes")
         found.append(
             Export(
                 model=run.model,
@@ -168,8 +177,8 @@ def _unfinished(path: Path) -> History | None:
 
 
 def _headline(notes: dict[str, Any]) -> tuple[str, float] | None:
-    for name in HEADLINES:
-        value = notes.get(name)
+    for key, name in HEADLINES.items():
+        value = notes.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return name, float(value)
     return None

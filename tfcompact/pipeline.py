@@ -72,7 +72,7 @@ class Pipeline:
                 console=self.console,
                 load=self.load,
             )
-            _deterministic(self.target.seed)
+            keras.utils.set_random_seed(self.target.seed)
             with _strategy().scope():
                 model = self._network(before, px, len(data.classes))
                 result, notes = module.run(model, config, context)
@@ -309,12 +309,6 @@ def _stage(name: str) -> Any:
     if name not in STAGES:
         raise UnknownName("stage", name, STAGES)
     return stage(name)
-
-
-def _deterministic(seed: int) -> None:
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-    tf.random.set_global_generator(tf.random.Generator.from_seed(seed))  # keras_cv asks for it, though it is not drawn on
 
 
 def _strategy() -> Any:

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 PALETTE = ("#3B7DD8", "#E07A3F", "#3FA37C", "#B565C4", "#C9A227", "#D1567C", "#3AA6B9", "#8A7B6C")
 """Of middle lightness, so that each is told from its ground on a light page and on a dark one."""
 
-SHAPES = {  # format: (matplotlib marker, Vega shape)
-    "float32": ("o", "circle"),
-    "float16": ("^", "triangle-up"),
-    "dynamic": ("P", "cross"),
-    "int8": ("D", "diamond"),
-    "uint8": ("s", "square"),
+SHAPES = {  # format: (matplotlib's marker, Vega's shape, the same as a character)
+    "float32": ("o", "circle", "●"),
+    "float16": ("^", "triangle-up", "▲"),
+    "dynamic": ("P", "cross", "✚"),
+    "int8": ("D", "diamond", "◆"),
+    "uint8": ("s", "square", "■"),
 }
 INK, QUIET, PALE = "#2b3340", "#687181", "#a3abb8"
 SPREAD = 8.0
@@ -91,7 +91,7 @@ def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -
         ax.scatter(
             *row.point,
             s=SMALLEST_POINT + POINT_PER_MB * row.size_mb,
-            marker=SHAPES.get(row.format, ("o", ""))[0],
+            marker=SHAPES[row.format][0],
             color=colour[row.model],
             alpha=0.9 if row in front else 0.45,
             edgecolor="white",

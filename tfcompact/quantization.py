@@ -224,7 +224,8 @@ class FakeQuant(L.Layer):
         self.low, self.high = low, high
 
     def call(self, x):
-        return tf.quantization.fake_quant_with_min_max_args(x, self.low, self.high)
+        # As in training: `..._min_max_args` breaks ties another way.
+        return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high)
 
     def get_config(self):
         return super().get_config() | {"low": self.low, "high": self.high}
@@ -326,7 +327,9 @@ def _observe(
         for values in _flat(probe(images)):
             flat = tf.reshape(values, [-1])
             if percentile < 100:
-                flat = tf.sort(flat[:: tf.maximum(1, tf.size(flat) // 100_000)])
+                # Whole positions: a step through single values could meet one channel alone. Odd: not one column alone.
+                positions = tf.reshape(values, [-1, values.shape[-1]])[:: tf.size(flat) // 200_000 * 2 + 1]
+                flat = tf.sort(tf.reshape(positions, [-1]))
                 last = tf.cast(tf.size(flat) - 1, tf.float32)
                 at = tf.cast(tf.round(last * percentile / 100), tf.int32)
                 rows.append(tf.stack([flat[tf.size(flat) - 1 - at], flat[at]]))

@@ -7,6 +7,7 @@ numbers do not compare. No TensorFlow here.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
 import io
 import os
@@ -55,8 +56,13 @@ COLUMNS = (
     Column("p99 ms", lambda r: _number(r.p99_ms, ".2f"), yields=3),
     Column("XNN", lambda r: _number(r.partitions, ".0f"), yields=2),
     Column("Peak MB", lambda r: _number(r.peak_memory_mb, ".0f"), yields=1),
-    Column("Beware", lambda r: ", ".join(r.flags), left=True),
+    Column("Beware", lambda r: _flags(r.flags), left=True),
 )
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(name.replace("_", " ") for name in names)
+
 
 LEGEND = (
     "MB: size of the file (10^6 bytes). Top-1, Top-5: share of test images whose label was first, or among the first "
@@ -104,10 +110,11 @@ def print_table(console: Console, rows: Sequence[Row], root: Path = runs.ROOT) -
     if not rows:
         console.print(nothing_measured(root), markup=False, highlight=False, soft_wrap=True)
         return
-    for setting, group in results.by_setting(rows).items():
+    for setting, whole in results.by_setting(rows).items():
+        group, beware = _without_shared_flags(whole)
         shown = _fitting(group, console.width)
         table = Table(box=SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
-        table.title, table.caption = _heading(setting), escape(_footnote(setting, shown))
+        table.title, table.caption = _heading(setting), escape(_footnote(setting, shown, beware))
         front = results.pareto_front(group)
         for column in shown:
             table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
@@ -122,8 +129,9 @@ def markdown(rows: Sequence[Row], *, plot: bool) -> str:
     parts = ["# Measurements"]
     if plot:
         parts.append("![Accuracy against latency; the area of a point is the size of its file](pareto.png)")
-    for setting, group in results.by_setting(rows).items():
-        shown = [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
+    for setting, whole in results.by_setting(rows).items():
+        group, beware = _without_shared_flags(whole)
+        shown = _useful(group)
         front = results.pareto_front(group)
         lines = [
             _line(column.heading for column in shown),
@@ -132,8 +140,7 @@ def markdown(rows: Sequence[Row], *, plot: bool) -> str:
         ]
         parts += [f"## {_cell(setting.place)}", f"Accuracy: {_cell(setting.images_text)}.", "\n".join(lines)]
         parts.append("Bold: on the Pareto front (no other file is both faster and more accurate).")
-        if setting.caution:
-            parts.append(setting.caution)
+        parts += [line for line in (setting.caution, beware) if line]
     return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
@@ -155,19 +162,31 @@ def _csv_line(row: Row) -> dict[str, object]:
 _CSV_NAMES = {"data": "data_digest", "images": "test_images", "data_name": "data", "partitions": "xnnpack_partitions"}
 
 
-def runs_table(root: Path = runs.ROOT, model: str | None = None) -> Table:
-    """Every run under `root`, oldest first; unfinished ones last. Raises `UserError` naming what is damaged."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Model", "Run", "Stage", "Finished", "Took", "From", "Result"):
-        table.add_column(heading, justify="right" if heading == "Took" else "left")
-    for row in listing.histories(root, model).whole():
-        table.add_row(*map(escape, _run_cells(row)), style="" if row.finished else "dim")
+RUN_HEADINGS = {"Model": 0, "Run": 0, "Stage": 3, "Finished": 0, "Took": 1, "From": 2, "Result": 0}
+"""Columns of the table of runs; of those that are not 0, the larger yields earlier where room is short."""
+
+
+def runs_table(root: Path = runs.ROOT, model: str | None = None, width: int = 200) -> Table:
+    """Every run under `root`, oldest first; unfinished ones last. Columns yield where `width` is short.
+
+    Raises `UserError` naming what is damaged.
+    """
+    found = listing.histories(root, model).whole()
+    cells = [dict(zip(RUN_HEADINGS, _run_cells(row), strict=True)) for row in found]
+    shown = list(RUN_HEADINGS)
+    while len(shown) > 4 and sum(2 + max(len(h), *(len(line[h]) for line in cells), 0) for h in shown) > width:
+        shown.remove(max(shown, key=lambda heading: RUN_HEADINGS[heading]))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in shown:
+        table.add_column(heading, justify="right" if heading == "Took" else "left", no_wrap=True)
+    for row, line in zip(found, cells, strict=True):
+        table.add_row(*(escape(line[heading]) for heading in shown), style="" if row.finished else "dim")
     return table
 
 
 def print_runs(console: Console, root: Path = runs.ROOT, model: str | None = None) -> None:
     """Prints `runs_table`, or where there is no run the command that makes one."""
-    table = runs_table(root, model)
+    table = runs_table(root, model, console.width)
     if table.row_count:
         console.print(table)
         return
@@ -177,9 +196,11 @@ def print_runs(console: Console, root: Path = runs.ROOT, model: str | None = Non
 
 
 def _run_cells(row: History) -> tuple[str, ...]:
-    when = _local(row.finished) if row.finished else f"unfinished, last at work {_local(row.touched)}"
     took = ABSENT if row.seconds is None else duration(row.seconds)
-    result = ABSENT if row.headline is None else f"{row.headline[0]} {row.headline[1]:.4g}"
+    when = _local(row.finished) if row.finished else "unfinished"
+    result = ABSENT if row.headline is None else f"{row.headline[0]} {row.headline[1]:.1%}"
+    if row.finished is None:
+        result = f"touched {row.touched.astimezone():%m-%d %H:%M}"  # it may be at work, or killed and waiting
     return (row.model, row.run.removesuffix(".partial"), row.stage, when, took, row.parent or ABSENT, result)
 
 
@@ -199,17 +220,28 @@ def _heading(setting: Setting) -> str:
     return f"[bold]{escape(setting.place)}[/bold]\n{escape(setting.images_text)}"
 
 
-def _footnote(setting: Setting, shown: Sequence[Column]) -> str:
+def _footnote(setting: Setting, shown: Sequence[Column], beware: str) -> str:
     omitted = [c.heading for c in COLUMNS if c not in shown and c.heading != "Beware"]
-    lines = ["Bold: the Pareto front. " + (setting.caution or "")]
+    lines = ["Bold: the Pareto front. " + (setting.caution or ""), beware]
     if omitted:
         lines.append(f"Left out for want of width: {', '.join(omitted)} (they are in report.csv).")
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
+
+
+def _without_shared_flags(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """The rows with only the flags that tell them apart, and a line with those that all of them have."""
+    shared = results.shared_flags(rows)
+    kept = [dataclasses.replace(row, flags=tuple(f for f in row.flags if f not in shared)) for row in rows]
+    return kept, f"Beware, all rows: {_flags(shared)}." if shared else ""
+
+
+def _useful(group: Sequence[Row]) -> list[Column]:
+    return [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
 
 
 def _fitting(group: Sequence[Row], width: int) -> list[Column]:
     """The columns that fit into `width` characters, the most dispensable left out first; `Beware` only if needed."""
-    shown = [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
+    shown = _useful(group)
 
     def needed() -> int:
         return sum(2 + max(len(c.heading), *(len(c.text(row)) for row in group)) for c in shown)

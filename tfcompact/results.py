@@ -1,43 +1,20 @@
-"""The measurements in the runs directory, as rows that reports and the app show.
-
-`runs` raises at the first damaged file, which is right for a stage. A report or a page must show the rest as well, so
-reading returns a `Scan`: what could be read, and one line for each file that could not. Nothing outside
-the runs directory is opened, whatever a file in it says. No TensorFlow here.
-"""
+"""The measurements in the runs directory, as rows that reports and the app show. No TensorFlow here."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from tfcompact import runs
 from tfcompact.errors import UserError
+from tfcompact.reading import Scan, only, read_json, scan, under
 from tfcompact.types import Artifact, Measurement
-
-T = TypeVar("T")
-MALFORMED = (UserError, OSError, TypeError, ValueError, KeyError, AttributeError, RecursionError)
-"""What reading a JSON file of the wrong content can raise: it may hold a list where a mapping is expected."""
 
 INTEGER = ("uint8", "int8")
 FORMAT_ORDER = ("float32", "float16", "dynamic", "int8", "uint8")
 """How a model's files are listed: what they were made from first."""
-
-
-@dataclass(frozen=True)
-class Scan(Generic[T]):
-    """Everything that could be read, and one line for each file that could not."""
-
-    rows: tuple[T, ...]
-    damaged: tuple[str, ...]
-
-    def whole(self) -> tuple[T, ...]:
-        """The rows. Raises `UserError` with the first damaged file's line, if there is one."""
-        if self.damaged:
-            raise UserError(self.damaged[0])
-        return self.rows
 
 
 @dataclass(frozen=True)
@@ -80,6 +57,7 @@ class Setting:
 class Row:
     """One measurement as reports show it. Shares (`top1`, `top5`) are in [0, 1], sizes in 10^6 bytes."""
 
+    key: str  # the name of the measurement's file, without suffix
     model: str
     format: str
     run: str
@@ -146,6 +124,11 @@ def pareto_front(rows: Iterable[Row]) -> list[Row]:
     return front
 
 
+def shared_flags(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The validity flags that every row has: they are said once."""
+    return tuple(flag for flag in rows[0].flags if all(flag in row.flags for row in rows)) if rows else ()
+
+
 def drawable(rows: Iterable[Row]) -> list[Row]:
     """The rows that have both an accuracy and a latency."""
     return [row for row in rows if row.top1 is not None and row.p50_ms is not None]
@@ -169,7 +152,10 @@ def _row(m: Measurement, root: Path) -> Row:
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")
+    if m.format not in FORMAT_ORDER:
+        raise UserError(f"unknown format {m.format!r}")
     return Row(
+        key=m.key,
         model=str(m.model),
         format=str(m.format),
         run=str(m.run),
@@ -237,59 +223,5 @@ def _share(value: float) -> float:
 
 def _order(row: Row) -> tuple[object, ...]:
     s = row.setting
-    known = FORMAT_ORDER.index(row.format) if row.format in FORMAT_ORDER else len(FORMAT_ORDER)
-    return (s.device_kind != "host", s.device, s.delegate, s.data or "", s.threads, row.model, known, row.started)
-
-
-def scan(root: Path, pattern: str, read: Callable[[Path], T]) -> Scan[T]:
-    """What `read` makes of every file that matches; one that it cannot use becomes a line instead."""
-    rows: list[T] = []
-    damaged: list[str] = []
-    for file in sorted(root.glob(pattern)):
-        try:
-            if not under(file, root):
-                raise UserError("it is a link that leads out of the runs directory")
-            rows.append(read(file))
-        except MALFORMED as error:
-            culprit = error.file if isinstance(error, _NotJson) else file
-            damaged.append(f"{culprit} cannot be used ({_reason(error)}); {_remedy(culprit)}")
-    return Scan(tuple(rows), tuple(dict.fromkeys(damaged)))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    return f"key {error} is missing" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
-
-
-def _remedy(file: Path) -> str:
-    model = file.parent.parent.name
-    if file.parent.name == runs.MEASUREMENTS:
-        return f"remove it, then: make measure MODEL={model}"
-    return f"remove {file.parent}, then run its stage again"
-
-
-class _NotJson(UserError):
-    def __init__(self, file: Path, error: Exception) -> None:
-        self.file = file
-        super().__init__(f"not JSON: {error}")
-
-
-def read_json(file: Path) -> Any:
-    """The file's content. Raises `UserError` where it is not JSON, `OSError` where it cannot be read."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _NotJson(file, error) from None
-
-
-def under(path: Path, root: Path) -> bool:
-    """Whether the path, links followed, lies in the runs directory."""
-    return path.resolve().is_relative_to(root.resolve())
-
-
-def only(model: str | None) -> str:
-    """A pattern for one model's directory, or for all; a name's own wildcards mean nothing."""
-    if model is None:
-        return "*"
-    return "".join(f"[{c}]" if c in "*?[" else c for c in model)
+    place = (s.device_kind != "host", s.device, s.delegate, s.data or "", s.threads)
+    return (*place, row.model, FORMAT_ORDER.index(row.format), row.started)

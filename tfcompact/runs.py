@@ -130,7 +130,7 @@ def recording(
     final = root / model / f"{stage}-{key(inputs)}"
     partial = final.with_name(final.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
-    started, clock = _now(), time.monotonic()
+    started, clock, cpu = _now(), time.monotonic(), time.process_time()
     with (partial / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,6 +144,7 @@ def recording(
             "started": started,
             "finished": _now(),
             "seconds": round(time.monotonic() - clock, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
             **facts,
             "machine": machine(),
             "git": _git(),

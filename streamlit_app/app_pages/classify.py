@@ -17,7 +17,6 @@ from tfcompact.lite import Prediction
 MAX_MB = 10
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
 RUNS = 5  # of which the median is shown; one more goes before them, to warm up
-ACROSS = 3  # cards in a row
 
 
 def picture(samples: tuple[Path, ...]) -> np.ndarray | None:
@@ -47,24 +46,27 @@ def picture(samples: tuple[Path, ...]) -> np.ndarray | None:
     return decoded(taken.getvalue(), taken.name)
 
 
-def sample(samples: tuple[Path, ...]) -> np.ndarray | None:
+def sample(files: tuple[Path, ...]) -> np.ndarray | None:
     """The gallery; a click on a picture chooses it, and the first one is chosen already."""
-    names = [file.name for file in samples]
-    if st.session_state.get("sample") not in names:
-        st.session_state.sample = names[0]
+    read = {file: decoded(file.read_bytes(), file.name) for file in files}
+    pictures = {file.name: pixels for file, pixels in read.items() if pixels is not None}
+    if not pictures:
+        return None
+    if st.session_state.get("sample") not in pictures:
+        st.session_state.sample = next(iter(pictures))
 
     def choose(name: str) -> None:
         st.session_state.sample = name
 
-    for start in range(0, len(samples), 4):
-        for column, i in zip(st.columns(4, gap="xsmall"), range(start, min(start + 4, len(samples))), strict=False):
-            chosen = names[i] == st.session_state.sample
-            with column, st.container(key=f"sample_{'on' if chosen else 'off'}_{i}"):
-                label = parts.plain(samples[i].stem.rpartition("-")[0] or samples[i].stem)
-                st.image(samples[i].read_bytes(), caption=label, width="stretch")
-                st.button(label, key=f"pick_{i}", on_click=choose, args=(names[i],))
-    chosen = samples[names.index(st.session_state.sample)]
-    return decoded(chosen.read_bytes(), chosen.name)
+    gallery = st.container(key="gallery", gap="xsmall")
+    places = [column for _ in range(0, len(pictures), 4) for column in gallery.columns(4, gap="xsmall")]
+    for i, (place, (name, pixels)) in enumerate(zip(places, pictures.items(), strict=False)):
+        state = "on" if name == st.session_state.sample else "off"
+        with place.container(key=f"sample_{state}_{i}"):
+            label = parts.plain(name.removesuffix(".png").rpartition("-")[0] or name)
+            st.image(pixels, caption=label, width="stretch")
+            st.button(label, key=f"pick_{i}", on_click=choose, args=(name,))
+    return pictures[st.session_state.sample]
 
 
 def decoded(content: bytes, name: str) -> np.ndarray | None:
@@ -109,7 +111,7 @@ def ask(export: Export, image: np.ndarray) -> Prediction:
 def answers(chosen: list[Export], image: np.ndarray, colours: dict[str, str]) -> None:
     """A card for each chosen file, and under them what the numbers are."""
     given: dict[Export, Prediction] = {}
-    across = min(ACROSS, max(2, len(chosen)))
+    across = 2 if len(chosen) in (1, 2, 4) else 3
     for start in range(0, len(chosen), across):
         for column, export in zip(st.columns(across, gap="small"), chosen[start : start + across], strict=False):
             with column:
@@ -132,15 +134,14 @@ def beside(given: dict[Export, Prediction]) -> list[str]:
     for original, other in itertools.permutations(given, 2):
         if original.model == other.model and original.format == "float32":
             same = given[original].labels[0] == given[other].labels[0]
-            verdict = "the same first label" if same else "another first label"
-            smaller = f"{listing.times_smaller(original, other):.1f}"
-            lines.append(
-                f"{original.model}: {other.format} is {smaller} times smaller than float32 and gives {verdict}."
-            )
+            smaller = f"{other.format} is {listing.times_smaller(original, other):.1f} times smaller than float32"
+            lines.append(f"{original.model}: {smaller}; its first label is {'the same' if same else 'another'}.")
     return lines
 
 
-parts.heading("Classify", "The files below are what an Android app would load: same bytes, same labels, same answer.")
+parts.heading(
+    "Classify", "Answers of the exported files themselves: the bytes, labels and preprocessing an Android app loads."
+)
 root = parts.root()
 found = listing.exports(root)
 parts.damaged(found.damaged)

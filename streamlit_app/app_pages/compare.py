@@ -9,6 +9,7 @@ from tfcompact import plots, results
 from tfcompact.results import Row, Setting
 
 HEIGHT = 420
+SHAPES = {format: vega for format, (_, vega, _) in plots.SHAPES.items()}
 GREY = "#8b94a3"  # seen on a light ground and on a dark one
 
 
@@ -59,7 +60,7 @@ def frame(rows: list[Row]) -> pd.DataFrame:
             "Data": [row.setting.data_name or row.setting.data for row in rows],
             "Made by": [row.made_by for row in rows],
             "Run": [row.run for row in rows],
-            "Beware": [", ".join(row.flags) for row in rows],
+            "Beware": [", ".join(row.flags).replace("_", " ") for row in rows],
         }
     )
 
@@ -88,6 +89,7 @@ def table(rows: list[Row]) -> None:
 
 def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.LayerChart:
     """Accuracy against latency; hover for the numbers, drag and scroll to look closer."""
+    rows = sorted(rows, key=lambda row: -row.size_mb)  # the small ones are drawn last, on top
     front = results.pareto_front(rows)
     points = pd.DataFrame(
         {
@@ -99,10 +101,9 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
             "On the front": [row in front for row in rows],
         }
     )
-    models, formats = list(dict.fromkeys(points["Model"])), list(dict.fromkeys(points["Format"]))
     if plots.wide(rows):
         ticks = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
-        scale, axis, suffix = alt.Scale(type="log", padding=40), alt.Axis(values=ticks), ", logarithmic"
+        scale, axis, suffix = alt.Scale(type="log", nice=False, padding=40), alt.Axis(values=ticks), ", logarithmic"
     else:
         scale, axis, suffix = alt.Scale(zero=False, padding=40), alt.Axis(tickCount=6), ""
     axis.grid, axis.format = False, "~g"
@@ -119,22 +120,15 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
         .mark_line(interpolate="step-after", strokeDash=[5, 4], strokeWidth=1.4, color=GREY)
         .encode(order="Latency (ms):Q")
     )
-    dots = base.mark_point(filled=True, opacity=1).encode(
-        color=alt.Color(
-            "Model:N", scale=alt.Scale(domain=models, range=[colours[m] for m in models]), legend=legend()
-        ),
-        shape=alt.Shape(
-            "Format:N",
-            scale=alt.Scale(domain=formats, range=[plots.SHAPES.get(f, ("", "circle"))[1] for f in formats]),
-            legend=legend(symbolFillColor=GREY),
-        ),
+    dots = base.mark_point(filled=True, stroke="white", strokeWidth=1).encode(
+        color=alt.Color("Model:N", legend=None, scale=alt.Scale(domain=list(colours), range=list(colours.values()))),
+        shape=alt.Shape("Format:N", legend=None, scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values()))),
         size=alt.Size(
             "Size (MB):Q",
             scale=alt.Scale(type="linear", domainMin=0, rangeMin=60, rangeMax=1400 if len(rows) > 1 else 300),
             legend=None,
         ),
         opacity=alt.condition("datum['On the front']", alt.value(0.95), alt.value(0.5)),
-        order=alt.Order("Size (MB):Q", sort="descending"),
         tooltip=[
             "Model",
             "Format",
@@ -144,11 +138,6 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
         ],
     )
     return alt.layer(line, dots).properties(height=HEIGHT).interactive()
-
-
-def legend(**options: str) -> alt.Legend:
-    """A quiet legend above the plot."""
-    return alt.Legend(title=None, orient="top", symbolSize=90, columns=0, labelLimit=220, **options)
 
 
 def panels(rows: list[Row], colours: dict[str, str]) -> None:
@@ -167,6 +156,8 @@ def panels(rows: list[Row], colours: dict[str, str]) -> None:
                 st.caption(f"{len(group) - len(drawn)} of {len(group)} rows lack an accuracy or a latency.")
             if setting.caution:
                 st.caption(setting.caution)
+            if flags := results.shared_flags(group):
+                st.caption(parts.plain("Beware, all rows: " + ", ".join(flags).replace("_", " ") + "."))
 
 
 parts.heading("Compare", "What each exported file costs and how often it is right, measured on the file itself.")
@@ -183,7 +174,13 @@ rows = filtered(found.rows)
 if not rows:
     parts.empty("No rows left", "Nothing passes these filters together; take one back.")
     st.stop()
-panels(rows, plots.colours(row.model for row in found.rows))
+colours = plots.colours(row.model for row in found.rows)
+shown = {row.model for row in rows}, {row.format for row in rows}
+parts.legend(
+    {model: colour for model, colour in colours.items() if model in shown[0]},
+    {format: plots.SHAPES[format][2] for format in results.FORMAT_ORDER if format in shown[1]},
+)
+panels(rows, colours)
 st.caption(
     "Up and to the left is better. The area of a point is the size of its file. The dashed line is the Pareto front: "
     "no file is both faster and more accurate than one on it."

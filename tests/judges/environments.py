@@ -15,7 +15,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1] / ".judges"
-NAMES = ("task-library", "mediapipe")
+IMPORTS = {"task-library": "tflite_support.task.vision", "mediapipe": "mediapipe.tasks.python.vision"}
+PACKAGES = {"task-library": "libusb-1.0-0", "mediapipe": "libegl1 libgles2 libgl1 libglib2.0-0"}
+"""Debian's names of the system libraries that the wheels link to but do not bring."""
 PYTHON = (3, 11)
 
 
@@ -45,17 +47,33 @@ def make(name: str) -> None:
     (home / "stamp").write_text(_digest(name))
 
 
+def hindrance(name: str) -> str | None:
+    """What keeps the judge from running, with the command that mends it, as one line; None where it can run."""
+    if not ready(name):
+        return f".judges/{name} is missing or outdated; make it with: make judges"
+    command = [python(name), "-c", f"import {IMPORTS[name]}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    reason = done.stderr.strip().rpartition("\n")[2]
+    return f".judges/{name} does not load ({reason}); try: apt-get install {PACKAGES[name]}"
+
+
 def main() -> int:
-    """Makes what is missing or outdated. Exit status 2, with one line, on another Python than 3.11."""
+    """Makes what is missing or outdated. Exit status 2, with one line, where a judge cannot run on this machine."""
     if sys.version_info[:2] != PYTHON:
         found = ".".join(map(str, sys.version_info[:2]))
         print(f"the judges need Python 3.11 (tflite-support ends there), this is {found}", file=sys.stderr)
         return 2
-    for name in NAMES:
+    hindrances = []
+    for name in IMPORTS:
         if not ready(name):
             print(f"making .judges/{name} (once)", flush=True)
             make(name)
-    return 0
+        hindrances.append(hindrance(name))
+    for line in filter(None, hindrances):
+        print(line, file=sys.stderr)
+    return 2 if any(hindrances) else 0
 
 
 def _digest(name: str) -> str:

@@ -91,8 +91,8 @@ class Layers:
             )
         if share := augment.jitter:
             self.by_batch += [
-                layers.RandomBrightness(share, value_range=span),
-                layers.RandomContrast(share, value_range=span),
+                layers.RandomBrightness(factor=share, value_range=span),
+                layers.RandomContrast(factor=share, value_range=span),
                 layers.RandomSaturation((0.5 - share / 2, 0.5 + share / 2)),  # 0.5 leaves it as it is
             ]
         if augment.erase:

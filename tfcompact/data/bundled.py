@@ -67,7 +67,8 @@ def open_bundled(name: str, cache: Path) -> Collection:
 
     def at(i: int) -> npt.NDArray[np.uint8]:
         part = int(np.searchsorted(starts, i, side="right")) - 1
-        return images[part][i - starts[part]]
+        picture: npt.NDArray[np.uint8] = images[part][i - starts[part]]
+        return picture
 
     def load(i: int, at_least: int | None = None) -> Pixels:
         picture = at(i)
@@ -107,7 +108,7 @@ def _keep(arrays: Arrays, folder: Path) -> None:
 
 
 def _digits(cache: Path) -> Arrays:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     loaded = load_digits()
     return {"train": ((loaded.images * (255 / 16)).round().astype(np.uint8), loaded.target)}  # given in 0..16

@@ -75,7 +75,7 @@ class Store:
         """Copies the record of an image into `uint8 [side, side, 3]`; False where it has none."""
         if (place := self._where.get(content)) is None:
             return False
-        if os.preadv(self._data, [into], place * self.record) != self.record:
+        if os.preadv(self._data, [into.data], place * self.record) != self.record:
             raise UserError(f"the cache {self.path} is damaged; remove it: it is made again")
         return True
 
@@ -119,7 +119,7 @@ class Store:
         start = len(self._where)
         try:
             for offset, (_, record) in enumerate(group, start):
-                _write(self._data, memoryview(np.ascontiguousarray(record)).cast("B"), offset * self.record)
+                _write(self._data, np.ascontiguousarray(record).data.cast("B"), offset * self.record)
             os.fsync(self._data)
             _write(self._index, memoryview(b"".join(content for content, _ in group)), start * HASH)
             os.fsync(self._index)

@@ -129,8 +129,8 @@ class _Found:
                 f"{escape(train.parent)} has {escape(strange[0])}/ beside train/; "
                 "either split it into train/, val/ and test/, or give one folder per class"
             )
-        if len(set(self.splits)) < len(found):
-            names = " and ".join(f"{path.name}/" for path, _ in found)
+        if double := [split for split, n in collections.Counter(self.splits).items() if n > 1]:
+            names = " and ".join(f"{path.name}/" for path, split in found if split == double[0])
             raise UserError(f"{escape(train.parent)} has {names}: two for one split; remove or merge one of them")
         return list(found)
 
@@ -147,6 +147,8 @@ class _Found:
 
 
 def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
+    if odd := [name for name in classes if not name.isprintable()]:  # labels.txt holds one name a line, in UTF-8
+        raise UserError(f"class folder {odd[0]!r} has a control character in its name; rename it")
     if empty := sorted(name for name, count in found.by_folder.items() if not count):
         raise UserError(f"class folder {escape(empty[0])!s} of {escape(root)} has no images; add some or remove it")
     if len(classes) < 2:
@@ -156,7 +158,7 @@ def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
     for split in found.splits:
         have = {folder for folder, given in found.files.values() if given == split}
         if missing := sorted(set(classes) - have):
-            raise UserError(f"class {missing[0]!r} has no image in {split}/ of {escape(root)}; every split needs one")
+            raise UserError(f"class {missing[0]!r} has no {split} image in {escape(root)}; every split needs one")
 
 
 def _entries(folder: Path) -> Iterator[Path]:

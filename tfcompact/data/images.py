@@ -89,7 +89,7 @@ def normalize(pixels: Any, normalization: Normalization) -> Any:
     """
     if normalization.channel_order == "bgr":
         pixels = pixels[..., ::-1]
-    return (pixels - np.float32(normalization.mean)) / np.float32(normalization.std)
+    return (pixels - np.array(normalization.mean, np.float32)) / np.array(normalization.std, np.float32)
 
 
 def escape(path: Path | str) -> str:

@@ -20,7 +20,6 @@ from tfcompact.data.collection import Collection, cores
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
 from tfcompact.data.pipeline import training_batches
 from tfcompact.data.splits import SPLITS, split
-from tfcompact.errors import UserError
 from tfcompact.types import Normalization, Split
 
 MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
@@ -194,9 +193,3 @@ def _duplicates(images: Collection, splits: Sequence[Split]) -> list[str]:
             lines.append(f"the same image in {' and '.join(places)}: {names}")
     lines.sort()
     return lines if len(lines) <= LISTED else [*lines[:LISTED], f"and {len(lines) - LISTED} more duplicates"]
-
-
-def require_split(name: str) -> None:
-    """Raises `UserError` unless `name` is a split."""
-    if name not in SPLITS:
-        raise UserError(f"no split {name!r}; there are {', '.join(SPLITS)}")

@@ -92,5 +92,7 @@ def _recall(memory: Path) -> dict[str, Row]:
 def _remember(memory: Path, rows: dict[str, Row]) -> None:
     # A name of its own per process: two may open the same folder at once, and the later replacement wins whole.
     temporary = memory.with_name(f"{memory.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"format": FORMAT, "rows": rows}), encoding="ascii")
+    temporary.write_text(
+        json.dumps({"format": FORMAT, "rows": rows}), encoding="utf-8"
+    )  # ASCII: names may not be Unicode
     temporary.replace(memory)

@@ -62,8 +62,8 @@ def _split_class(contents: set[bytes], wanted: list[Split], class_name: str) -> 
         placed[image] = next((name for name in wanted if _inside(image, name)), "train")
     for name in reversed(wanted):  # test first: it is the one that results are reported on
         if name not in placed.values():
-            count = Counter(placed.values())
-            spare = [image for image in contents if count[placed[image]] > 1]
+            held = Counter(placed.values())
+            spare = [image for image in contents if held[placed[image]] > 1]
             placed[min(spare, key=lambda image: (_distance(image, name), image))] = name
     return placed
 

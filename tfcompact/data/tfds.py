@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from tfcompact.data.bundled import answers
+from tfcompact.data.bundled import SETS, answers
 from tfcompact.data.collection import Collection
 from tfcompact.data.folders import SPLIT_FOLDERS, open_folder
 from tfcompact.errors import UnknownName, UserError
@@ -32,7 +32,7 @@ def open_tfds(name: str, cache: Path, *, skip_unreadable: bool, log: Callable[[s
 
     Raises `UserError`: no such set, not one of single labelled images, no train split, not here and not downloadable.
     """
-    import tensorflow_datasets
+    import tensorflow_datasets  # type: ignore[import-untyped]
 
     builder = _builder(tensorflow_datasets, name)
     folder = cache / "tfds" / quote(builder.info.full_name, safe="")
@@ -40,7 +40,9 @@ def open_tfds(name: str, cache: Path, *, skip_unreadable: bool, log: Callable[[s
         _download(builder, name)
         _unpack(tensorflow_datasets, builder, name, folder, log)
     collection = open_folder(folder, cache, skip_unreadable=skip_unreadable, log=log, name_of=unquote)
-    return replace(collection, name=PREFIX + name, flippable=builder.name not in CHARACTERS)
+    if builder.name in CHARACTERS:
+        return replace(collection, name=PREFIX + name, flippable=False, least_crop=SETS["digits"].least_crop)
+    return replace(collection, name=PREFIX + name)
 
 
 def _builder(tensorflow_datasets: Any, name: str) -> Any:
@@ -52,7 +54,7 @@ def _builder(tensorflow_datasets: Any, name: str) -> Any:
         ) from None
     except (ValueError, AssertionError, RuntimeError) as error:  # an unknown version or config
         raise UserError(f"{PREFIX}{name}: {' '.join(str(error).split())[:200]}") from None
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     kinds = tensorflow_datasets.features
     if not (isinstance(features.get("image"), kinds.Image) and isinstance(features.get("label"), kinds.ClassLabel)):
         raise UserError(

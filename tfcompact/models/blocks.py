@@ -57,9 +57,9 @@ def activation(x, act: str | None, name: str):
     return {"h_swish": layers.HSwish, "h_sigmoid": layers.HSigmoid}[act](name=f"{name}_{act}")(x)
 
 
-def biased(x, filters: int, *, bias: bool = True, name: str):
+def biased(x, filters: int, *, name: str):
     """A 1x1 convolution with bias and without batch normalization: `[n, h, w, c] -> [n, h, w, filters]`."""
-    return keras.layers.Conv2D(filters, 1, use_bias=bias, kernel_initializer=_he(), name=name)(x)
+    return keras.layers.Conv2D(filters, 1, kernel_initializer=_he(), name=name)(x)
 
 
 def squeeze_excite(x, squeezed: int, *, gate: str, name: str):
@@ -77,9 +77,16 @@ def classifier(x, classes: int, *, dropout: float):
 
 
 def logits(x, classes: int, *, dropout: float, name: str = "logits"):
-    """Dropout and a dense layer: `[n, c] -> [n, classes]`."""
+    """Dropout and a dense layer: `[n, c] -> [n, classes]`; of a map `[n, 1, 1, c]` a 1x1 convolution, flattened.
+
+    The first logits are nearly equal, so training begins at the loss of not knowing.
+    """
     x = drop(x, dropout, name=f"{name}_dropout") if dropout else x
-    return keras.layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(0, 0.01), name=name)(x)
+    small = keras.initializers.RandomNormal(0, 0.01)
+    if len(x.shape) == 2:
+        return keras.layers.Dense(classes, kernel_initializer=small, name=name)(x)
+    x = keras.layers.Conv2D(classes, 1, kernel_initializer=small, name=name)(x)
+    return keras.layers.Flatten(name=f"{name}_flatten")(x)
 
 
 def drop(x, rate: float, *, name: str):

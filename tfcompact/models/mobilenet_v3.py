@@ -11,7 +11,15 @@ from functools import partial
 from typing import NamedTuple
 
 from tfcompact.backend import keras
-from tfcompact.models.blocks import activation, biased, conv, depthwise, drop, round_channels, squeeze_excite
+from tfcompact.models.blocks import (
+    activation,
+    biased,
+    conv,
+    depthwise,
+    logits,
+    round_channels,
+    squeeze_excite,
+)
 from tfcompact.models.spec import ModelSpec, Params
 
 
@@ -68,9 +76,7 @@ def mobilenet_v3(
     x = conv(x, round_channels(6 * x.shape[-1]), act="h_swish", name="head")
     x = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(x)  # [n, 1, 1, c]
     x = activation(biased(x, last, name="last"), "h_swish", "last")
-    x = drop(x, 0.2, name="logits_dropout")
-    x = biased(x, classes, name="logits")
-    return keras.Model(inputs, keras.layers.Flatten(name="flatten")(x), name=name)
+    return keras.Model(inputs, logits(x, classes, dropout=0.2), name=name)
 
 
 SPECS = (

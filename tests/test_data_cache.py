@@ -1,0 +1,167 @@
+"""The cache of decoded pixels: whole after any failure, shared by processes, bounded."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfcompact.data import cache as caching
+from tfcompact.data import open_images
+from tfcompact.data.cache import Store
+from tfcompact.errors import UserError
+
+SIDE = 8
+NAMES = [bytes([i]) * 32 for i in range(40)]
+
+
+def record(i: int) -> np.ndarray:
+    return np.full((SIDE, SIDE, 3), i, np.uint8)
+
+
+def filled(path: Path, names=NAMES, **options) -> Store:
+    store = Store(path / "pixels" / "set" / "kind-8", SIDE, **options)
+    store.fill(names, lambda k: record(NAMES.index(names[k])), title="")
+    return store
+
+
+def whole(store: Store, names=NAMES) -> bool:
+    out = np.empty((SIDE, SIDE, 3), np.uint8)
+    return all(store.read(name, out) and (out == NAMES.index(name)).all() for name in names)
+
+
+def test_what_was_put_in_comes_out_also_later(tmp_path):
+    assert whole(filled(tmp_path))
+    later = Store(tmp_path / "pixels" / "set" / "kind-8", SIDE)
+    assert len(later) == 40
+    assert whole(later)
+    later.fill(NAMES, lambda k: 1 / 0, title="")  # nothing is missing, nothing is made
+    assert not later.read(b"?" * 32, record(0))
+
+
+def test_copies_are_kept_once(tmp_path):
+    assert len(filled(tmp_path, NAMES[:5] * 3)) == 5
+
+
+def test_a_failure_loses_only_what_was_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "GROUP", 10)
+    store = Store(tmp_path / "pixels" / "set" / "kind-8", SIDE)
+
+    def produce(i: int) -> np.ndarray:
+        if i == 25:
+            raise UserError("this file is gone")
+        return record(i)
+
+    with pytest.raises(UserError, match="gone"):
+        store.fill(NAMES, produce, title="")
+    assert len(store) == 20
+    assert whole(filled(tmp_path))
+
+
+def test_half_written_groups_are_cut_off(tmp_path):
+    store = filled(tmp_path, NAMES[:20])
+    with (store.path / "records.u8").open("ab") as stream:
+        stream.write(b"\7" * 500)  # two records and a half that no index entry vouches for
+    with (store.path / "index").open("ab") as stream:
+        stream.write(b"\7" * 17)
+    assert whole(filled(tmp_path))
+    with (store.path / "records.u8").open("r+b") as stream:
+        stream.truncate(30 * store.record + 5)  # or the other way round: entries whose records were lost
+    assert len(Store(store.path, SIDE)) == 30
+    assert whole(filled(tmp_path))
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_there_is(tmp_path, monkeypatch):
+    store = filled(tmp_path, NAMES[:10])
+
+    def full(handle, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UserError, match="no room for the cache .* free some, or set XDG_CACHE_HOME"):
+        store.fill(NAMES, lambda k: record(k), title="")
+    monkeypatch.undo()
+    assert whole(filled(tmp_path))
+
+
+def test_it_stops_at_its_bound_and_removes_only_what_nobody_uses(tmp_path):
+    size = SIDE * SIDE * 3
+    assert len(filled(tmp_path, max_bytes=25 * size)) == 25
+    old = Store(tmp_path / "pixels" / "set" / "kind-8", SIDE)
+    other = tmp_path / "pixels" / "other" / "kind-8"
+    second = Store(other, SIDE, max_bytes=30 * size)
+    second.fill(NAMES, record, title="")
+    assert len(second) == 5  # the other is in use
+    del old
+    third = Store(tmp_path / "pixels" / "third" / "kind-8", SIDE, max_bytes=30 * size)
+    third.fill(NAMES[:20], record, title="")
+    assert len(third) == 20
+    assert not (tmp_path / "pixels" / "set" / "kind-8").exists()
+    assert whole(second, NAMES[:5])
+
+
+FILL = """
+import hashlib, sys; from pathlib import Path
+from tfcompact.data import cache, open_images
+cache.GROUP = 4
+images = open_images(sys.argv[1], cache=Path(sys.argv[2]), log=lambda line: None)
+for split in ("train", "validation", "test"):
+    print(hashlib.sha256(images.arrays(split, px=160)[0]).hexdigest())
+"""
+
+
+@pytest.fixture
+def photos(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(40):
+            pixels = random.integers(0, 256, (200, 260, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def start(photos: Path, cache: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", FILL, str(photos), str(cache)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_that_fill_at_once_and_one_that_is_killed_do_no_harm(photos, tmp_path):
+    expected = start(photos, tmp_path / "alone").communicate()[0]
+    assert expected.count("\n") == 3
+    killed = start(photos, tmp_path / "shared")
+    index = tmp_path / "shared" / "pixels"
+    for _ in range(1000):  # until it is in the middle of writing
+        if any(file.stat().st_size for file in index.glob("*/*/index")):
+            break
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    both = [start(photos, tmp_path / "shared") for _ in range(2)]
+    assert [process.communicate()[0] for process in both] == [expected, expected]
+
+
+def test_cached_and_uncached_pixels_are_the_same(photos, tmp_path):
+    cached = open_images(str(photos), cache=tmp_path / "cache")
+    bounded = open_images(str(photos), cache=tmp_path / "small", max_cache_bytes=10 * 24 * 24 * 3)
+    for split in ("train", "test"):
+        first = cached.arrays(split, px=24)[0]
+        np.testing.assert_array_equal(first, bounded.arrays(split, px=24)[0])
+        np.testing.assert_array_equal(first, cached.arrays(split, px=24)[0])
+    sizes = [file.stat().st_size for file in (tmp_path / "small").glob("pixels/*/*/records.u8")]
+    assert sum(sizes) == 10 * 24 * 24 * 3
+
+
+def test_later_epochs_do_not_decode(photos, tmp_path, monkeypatch):
+    images = open_images(str(photos), cache=tmp_path / "cache")
+    first = images.arrays("train", px=24)[0]
+    monkeypatch.setattr("tfcompact.data.folders.decode", lambda *_, **__: 1 / 0)
+    np.testing.assert_array_equal(images.arrays("train", px=24)[0], first)
+    again = open_images(str(photos), cache=tmp_path / "cache")
+    np.testing.assert_array_equal(again.arrays("train", px=24)[0], first)

@@ -1,0 +1,165 @@
+"""The records that flow through the pipeline: they round-trip through JSON and refuse what they do not know."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tfcompact.errors import UnknownName, UserError
+from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement, Normalization, Quantization
+
+ARTIFACT = Artifact(
+    model="mobilenet_v2",
+    run="export-00c0ffee",
+    path="model.uint8.tflite",
+    format="uint8",
+    sha256="ab" * 32,
+    bytes=1234,
+    image_px=96,
+    classes=5,
+    normalization=Normalization((128.0,), (127.5,)),
+    input=Quantization(1 / 127.5, 128),
+    output=Quantization(1 / 256, 0),
+    checks={"agreement": 0.99, "images": 200},
+)
+HOST = Device("host", "host-some-cpu", "Some CPU", 2, "Linux")
+
+
+def measurement(**changes) -> Measurement:
+    fields = {
+        "schema": SCHEMA,
+        "model": "mobilenet_v2",
+        "run": "export-00c0ffee",
+        "artifact": "model.uint8.tflite",
+        "artifact_sha256": "ab" * 32,
+        "artifact_bytes": 1234,
+        "format": "uint8",
+        "image_px": 96,
+        "device": HOST,
+        "runtime": "ai-edge-litert",
+        "delegate": "xnnpack",
+        "threads": 1,
+        "warmup_runs": 10,
+        "wall_ms": (3.0, 1.0, 2.0, 4.0),
+        "process_ms": (3.0, 1.0, 2.0, 4.0),
+        "xnnpack_partitions": 1,
+        "delegated_nodes": 60,
+        "total_nodes": 60,
+        "peak_memory_mb": 70.5,
+        "accuracy": Accuracy(0.9, 1.0, 200, "test", "cd" * 32),
+        "started": "2020-01-01T00:00:00+00:00",
+        "validity": {"noisy": False},
+    }
+    return Measurement(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Normalization(),
+        Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 57.5), "bgr"),
+        Quantization(0.25, -3),
+        ARTIFACT,
+        dataclasses.replace(ARTIFACT, format="float32", input=None, output=None, checks={}),
+        HOST,
+        Accuracy(0.5, 0.9, 10, "test", "ef"),
+        measurement(),
+        measurement(accuracy=None, xnnpack_partitions=None, peak_memory_mb=None, instructions=10**12),
+        measurement(device=dataclasses.replace(HOST, kind="emulated"), wall_ms=(), process_ms=()),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_records_round_trip_through_json(record) -> None:
+    text = json.dumps(record.to_json())
+    back = type(record).from_json(json.loads(text))
+    assert back == record
+    assert json.dumps(back.to_json()) == text
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ARTIFACT.path = "another"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("record", [ARTIFACT, measurement(), HOST], ids=lambda record: type(record).__name__)
+def test_unknown_keys_are_errors(record) -> None:
+    name = type(record).__name__
+    with pytest.raises(UserError, match=f"{name}: unknown key 'colour'; known: "):
+        type(record).from_json(record.to_json() | {"colour": "red"})
+
+
+def test_unknown_keys_inside_are_errors_too() -> None:
+    row = measurement().to_json()
+    row["device"]["colour"] = "red"
+    with pytest.raises(UserError, match="Device: unknown key 'colour'"):
+        Measurement.from_json(row)
+
+
+def test_missing_keys_are_errors_and_defaults_may_be_missing() -> None:
+    row = ARTIFACT.to_json()
+    del row["checks"], row["input"]
+    assert Artifact.from_json(row).checks == {}
+    del row["sha256"]
+    with pytest.raises(UserError, match="Artifact: key 'sha256' is missing"):
+        Artifact.from_json(row)
+
+
+@pytest.mark.parametrize("times", ["wall_ms", "process_ms"])
+def test_an_emulated_device_has_no_latency(times: str) -> None:
+    emulated = dataclasses.replace(HOST, kind="emulated")
+    with pytest.raises(UserError, match="emulated device has no latency"):
+        measurement(**({"device": emulated, "wall_ms": (), "process_ms": ()} | {times: (1.0,)}))
+
+
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), -1.0])
+def test_samples_are_finite_and_not_negative(sample: float) -> None:
+    with pytest.raises(UserError, match="finite and not negative"):
+        measurement(wall_ms=(1.0, sample))
+
+
+def test_another_schema_is_not_read() -> None:
+    with pytest.raises(UserError, match=f"schema {SCHEMA + 1}; this tfcompact reads {SCHEMA}"):
+        measurement(schema=SCHEMA + 1)
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(0, 1.0), (50, 2.5), (90, 3.7), (100, 4.0)])
+def test_percentiles_interpolate(percent: float, expected: float) -> None:
+    assert measurement().percentile_ms(percent) == pytest.approx(expected)
+
+
+def test_percentiles_of_nothing() -> None:
+    assert measurement(wall_ms=(), process_ms=()).percentile_ms(50) is None
+    assert measurement(wall_ms=(2.0,)).percentile_ms(99) == 2.0
+
+
+def test_the_key_names_artifact_device_and_setting() -> None:
+    assert measurement().key == "abababab-host-some-cpu-xnnpack-1t"
+    assert len({measurement(**c).key for c in ({}, {"threads": 2}, {"delegate": "builtin"})}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((1.0, 2.0),), "mean must have 1 or 3 values, not 2"),
+        (((1.0,), (0.0,)), "std must be positive"),
+        (((1.0,), (float("nan"),)), "std must be positive"),
+        (((1.0,), (1.0,), "grb"), "rgb or bgr, not 'grb'"),
+    ],
+)
+def test_senseless_normalizations_are_refused(arguments, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Normalization(*arguments)
+
+
+def test_only_uniform_normalizations_are_called_so() -> None:
+    assert Normalization().uniform
+    assert Normalization((1.0,) * 3, (2.0,) * 3).uniform
+    assert not Normalization((1.0, 1.0, 2.0), (2.0,)).uniform
+    assert not Normalization((1.0,), (2.0, 2.0, 3.0)).uniform
+
+
+def test_errors_are_user_errors_with_a_suggestion() -> None:
+    error = UnknownName("stage", "quantise", ("fit", "quantize"))
+    assert isinstance(error, UserError)
+    assert str(error) == "no stage named 'quantise'; did you mean quantize?"
+    assert str(UnknownName("stage", "zzz", ("fit", "quantize"))) == "no stage named 'zzz'; known: fit, quantize"
