@@ -59,7 +59,9 @@ def photographs(tmp_path_factory) -> list[Path]:
 
 def _unpacked(archive: str, wanted, tmp_path_factory) -> Path:
     if not (DATA / archive).is_file():
-        pytest.skip(f"no photographs: {DATA / archive} is missing; set TFCOMPACT_TEST_DATA to the folder that holds it")
+        pytest.skip(
+            f"no photographs: {DATA / archive} is missing; set TFCOMPACT_TEST_DATA to the folder that holds it"
+        )
     folder = tmp_path_factory.mktemp(archive.partition(".")[0])
     with tarfile.open(DATA / archive) as tar:
         members = sorted((m for m in tar if m.isfile() and m.name.count("/")), key=lambda m: m.name)

@@ -33,7 +33,9 @@ class FakeImages:
 
     def training(self, *, px, batch, normalization, augment, seed, start_epoch=0, epochs):
         order = [
-            np.random.default_rng((seed, epoch)).permutation(self.sizes["train"])[: self.steps_per_epoch(batch) * batch]
+            np.random.default_rng((seed, epoch)).permutation(self.sizes["train"])[
+                : self.steps_per_epoch(batch) * batch
+            ]
             for epoch in range(start_epoch, epochs)
         ]
         rows = np.concatenate(order)

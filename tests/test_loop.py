@@ -2,8 +2,8 @@
 
 import csv
 import hashlib
+import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -54,7 +54,7 @@ class Interrupting(Console):
     """A console that raises when it is told a line that begins with `at`."""
 
     def __init__(self, at: str | None = None) -> None:
-        super().__init__(file=(Path(os.devnull)).open("w"), force_terminal=False)
+        super().__init__(file=io.StringIO(), force_terminal=False)
         self.at, self.lines = at, []
 
     def print(self, *objects, **options) -> None:
@@ -126,9 +126,10 @@ def test_interrupted_within_an_epoch_it_ends_the_same(whole, tmp_path, monkeypat
         if next(steps) == 9:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Epochs, "on_train_batch_end", stop_in_the_third_epoch)
+    monkeypatch.setattr(loop._Epochs, "on_train_batch_end", stop_in_the_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
+    monkeypatch.undo()
     assert len(_rows(tmp_path / "run")) == 2
     assert outcome(tmp_path / "run", options()) == whole
 
@@ -141,9 +142,10 @@ def test_killed_between_the_last_checkpoint_and_its_line_the_log_is_whole(whole,
             raise KeyboardInterrupt
         add(self, row)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop._Log, "add", die_at_the_last)
+    monkeypatch.setattr(loop._Log, "add", die_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
+    monkeypatch.undo()
     assert outcome(tmp_path / "run", options()) == whole
 
 
@@ -306,7 +308,9 @@ def test_norm_statistics_are_the_mean_over_batches() -> None:
     norm.momentum = 0.9
     loop.reestimate_norms(model, batches, 3)
     values = [graph.tensors(model, ["first", "pool"])(x)[0].numpy() for x, _ in batches.take(3)]
-    np.testing.assert_allclose(norm.moving_mean, np.mean([v.mean((0, 1, 2)) for v in values], 0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        norm.moving_mean, np.mean([v.mean((0, 1, 2)) for v in values], 0), rtol=1e-4, atol=1e-6
+    )
     n = values[0][..., 0].size
     expected = np.mean([v.var((0, 1, 2)) for v in values], 0)
     ratio = norm.moving_variance.numpy() / expected
@@ -324,7 +328,9 @@ def test_a_loss_that_is_no_number_ends_it_with_the_remedy(tmp_path) -> None:
 def test_mixed_precision_trains_in_it_and_gives_back_float32(policy: str, tmp_path, monkeypatch) -> None:
     seen = []
     finish = loop.State.finish
-    monkeypatch.setattr(loop.State, "finish", lambda self, *a, **k: (seen.append(self.trainer), finish(self, *a, **k)))
+    monkeypatch.setattr(
+        loop.State, "finish", lambda self, *a, **k: (seen.append(self.trainer), finish(self, *a, **k))
+    )
     result, notes = fit.run(network(), options(epochs=2, precision=policy), context(tmp_path))
     assert notes["precision"] == policy
     trainer = seen[0]

@@ -17,7 +17,7 @@ from tfcompact.measure import host
 from tfcompact.types import Artifact, Measurement, Normalization
 
 PX, LABELS = 32, tuple("abcdefg")
-QUICK = host.Config(warmup=2, runs=50, min_seconds=0.0)
+QUICK = host.Config(warmup=2, repeats=50, min_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_row_says_what_and_where(rows, subjects) -> None:
 
 
 def test_min_seconds_asks_for_more_runs(subjects) -> None:
-    row = host.measure(subjects[0], host.Config(warmup=1, runs=50, min_seconds=0.2))
+    row = host.measure(subjects[0], host.Config(warmup=1, repeats=50, min_seconds=0.2))
     assert sum(row.wall_ms) >= 200
     assert len(row.wall_ms) > 50
 
@@ -160,7 +160,7 @@ def test_errors_name_the_way_out(subjects, tmp_path) -> None:
     with pytest.raises(UserError, match=r"is not the file its artifact describes .*; export it again"):
         host.measure(host.Subject(path, subjects[0].artifact))
     with pytest.raises(UserError, match="runs must be at least 50, not 49"):
-        host.Config(runs=49)
+        host.Config(repeats=49)
     with pytest.raises(UserError, match="threads must be numbers of at least 1"):
         host.Config(threads=(0,))
     with pytest.raises(UnknownName, match="did you mean reference"):

@@ -48,10 +48,16 @@ def test_provenance_says_what_made_it(tmp_path) -> None:
 
 
 def test_a_failure_leaves_a_partial_that_is_handed_out_again(tmp_path) -> None:
-    with pytest.raises(RuntimeError), runs.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
-        (directory / "progress").write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
+            (directory / "progress").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert not runs.finished(tmp_path)
+    directory = tmp_path / f"net/fit-{runs.key(INPUTS)}.partial"
     assert directory.is_dir()
     with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as again:
         assert again == directory

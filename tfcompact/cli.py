@@ -123,8 +123,9 @@ def _report(name: str, words: Sequence[str]) -> None:
         out: Path | None = opt(None, "directory for report.md, report.csv and pareto.png; <runs>/report unless given")
 
     options = _parse(Report, name, words)
+    written = report.write(options.runs, options.model, options.out)  # tells where nothing was measured yet
     report.print_table(_console(), report.rows(options.runs, options.model), options.runs)
-    for path in report.write(options.runs, options.model, options.out):
+    for path in written:
         print(path)
 
 

@@ -42,10 +42,33 @@ class KernelQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         return {}
 
     def __call__(self, inputs, training, weights, **kwargs):
-        others = [i for i in range(inputs.shape.rank) if i != self.axis % inputs.shape.rank]
-        largest = tf.reduce_max(tf.abs(inputs), others, keepdims=True)
-        step = tf.stop_gradient(tf.where(largest > 0, largest, 1.0) / 127)
+        step = tf.stop_gradient(_steps(inputs, self.axis))
         return tf.grad_pass_through(lambda kernel: tf.round(kernel / step) * step)(inputs)
+
+    def get_config(self):
+        return {"axis": self.axis}
+
+
+@register
+class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a bias to a whole number of (input step x kernel step), the unit in which TFLite adds it up.
+
+    Small as it is, this rounding is what makes file and network agree: without it, one value in a thousand comes
+    out a step apart after the first layer, and every further layer multiplies such differences.
+    `input_step` is a variable that `calibrate` sets; at 0, before that, nothing is rounded.
+    """
+
+    def __init__(self, axis: int):
+        self.axis = axis
+
+    def build(self, tensor_shape, name, layer):
+        step = layer.add_weight("input_step", initializer="zeros", trainable=False)
+        return {"input_step": step, "kernel": layer._weight_vars[0][0]}  # the kernel's quantizer comes first
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        unit = weights["input_step"] * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
+        rounded = tf.where(unit > 0, tf.round(inputs / tf.where(unit > 0, unit, 1.0)) * unit, inputs)
+        return inputs + tf.stop_gradient(rounded - inputs)
 
     def get_config(self):
         return {"axis": self.axis}
@@ -81,14 +104,15 @@ class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
     def get_weights_and_quantizers(self, layer):
         if self.kernel_axis is None:
             return []
-        return [(getattr(layer, _kernel_name(layer)), KernelQuantizer(self.kernel_axis))]
+        pairs = [(getattr(layer, _kernel_name(layer)), KernelQuantizer(self.kernel_axis))]
+        return pairs + ([(layer.bias, BiasQuantizer(self.kernel_axis))] if layer.use_bias else [])
 
     def get_activations_and_quantizers(self, layer):
         return []
 
     def set_quantize_weights(self, layer, quantize_weights):
-        if quantize_weights:
-            setattr(layer, _kernel_name(layer), quantize_weights[0])
+        for name, value in zip((_kernel_name(layer), "bias"), quantize_weights, strict=False):
+            setattr(layer, name, value)
 
     def set_quantize_activations(self, layer, quantize_activations):
         pass
@@ -136,7 +160,7 @@ def quantized(model: Any) -> Any:
     Where the only reader of a convolution or addition is a ReLU, or of anything a concatenation, the rounding is the
     reader's: TFLite fuses the first and gives the second's inputs its own scale. Ranges are unset until `calibrate`.
     """
-    plan = _outputs(model)
+    plan = _plan(model).outputs
 
     def wrap(layer: Any, x: Any) -> Any:
         if isinstance(layer, L.InputLayer):
@@ -175,14 +199,14 @@ def calibrate(
     `100 - percentile` and `percentile` (100: minimum and maximum). The image's range is that of its pixels, so that
     a uint8 pixel is its own quantized value.
     """
-    plan = _outputs(model)
-    observed = _observe(model, [name for name, source in plan.items() if source == name], batches, percentile)
+    plan = _plan(model)
+    observed = _observe(model, [name for name, by in plan.outputs.items() if by == name], batches, percentile)
     zero_point, step = grid(normalization)
     ranges = {INPUT: ((0 - zero_point) * step, (255 - zero_point) * step)}
     readers = {layer.name: readers for layer, _, readers in calls(model)}
     layers = {layer.name: layer for layer in model.layers}
-    for name, source in plan.items():
-        low, high = observed[source]
+    for name, by in plan.outputs.items():
+        low, high = observed[by]
         if readers[name] and all(_ignores_below_minus_3(layers[r], readers, layers) for r in readers[name]):
             low = max(low, -3.0)  # x * relu6(x + 3) is 0 from there down: more steps for the rest
         ranges[name] = (min(low, 0.0), max(high, 1e-3))
@@ -190,6 +214,11 @@ def calibrate(
         variables = qat.get_layer(name)._output_quantizer_vars
         variables["min_var"].assign(low)
         variables["max_var"].assign(high)
+    for layer in model.layers:
+        if rule_for(layer).kernel_axis is not None and layer.use_bias:
+            low, high = ranges[plan.source[layer.name]]
+            bias = qat.get_layer(layer.name)._weight_vars[1][2]
+            bias["input_step"].assign((high - low) / 255)
     return ranges
 
 
@@ -232,7 +261,7 @@ class FakeQuant(L.Layer):
 
 
 def deployable(qat: Any) -> Any:
-    """`qat` for the converter: kernels already on their grids, a `FakeQuant` at each rounding, no wrapper left.
+    """`qat` for the converter: kernels and biases on their grids, a `FakeQuant` at each rounding, no wrapper left.
 
     A kernel whose largest value per channel lies on the end of its grid gets the same scale again from the converter,
     so nothing is rounded twice, and depthwise kernels become per-channel like the rest.
@@ -243,13 +272,9 @@ def deployable(qat: Any) -> Any:
             return None
         inner = layer.layer.__class__.from_config(layer.layer.get_config())
         out = inner(x)
-        weights = {w.name.split("/")[-1].split(":")[0]: w for w in layer.trainable_weights}
         if inner.weights:
-            kernel = weights[_kernel_name(inner)]
-            values = [
-                KernelQuantizer(layer.quantize_config.kernel_axis)(tf.constant(kernel.numpy()), False, {}).numpy()
-            ]
-            inner.set_weights(values + ([weights["bias"].numpy()] if inner.use_bias else []))
+            rounded = [quantizer(value, False, weights=ranges) for value, quantizer, ranges in layer._weight_vars]
+            inner.set_weights([value.numpy() for value in rounded])
         if layer.quantize_config.output:
             bounds = layer._output_quantizer_vars
             low, high = float(bounds["min_var"].numpy()), float(bounds["max_var"].numpy())
@@ -261,7 +286,7 @@ def deployable(qat: Any) -> Any:
 
 def signal_to_noise_db(qat: Any, model: Any, images: np.ndarray) -> dict[str, float]:
     """For each rounded layer, the power of the float parent's output over that of the difference, in dB."""
-    names = [name for name in _outputs(model)]
+    names = list(_plan(model).outputs)
     reference, rounded = tensors(model, names), tensors(qat, names)
     signal, noise = np.zeros(len(names)), np.zeros(len(names))
     for start in range(0, len(images), 32):
@@ -274,27 +299,33 @@ def signal_to_noise_db(qat: Any, model: Any, images: np.ndarray) -> dict[str, fl
     return {name: round(float(10 * np.log10(r)), 2) for name, r in zip(names, ratio, strict=True)}
 
 
-def _outputs(model: Any) -> dict[str, str]:
-    """The layers of `model` whose output is rounded, each with the layer whose observed range it takes."""
-    layers, origin, plan = {}, {}, {}
-    readers = {}
-    for layer, _, names in calls(model):
-        layers[layer.name], readers[layer.name] = layer, names
-    for layer, sources, _ in calls(model):
+class _Plan(NamedTuple):
+    """Where a network is rounded. Both tables are by layer name, in topological order."""
+
+    outputs: dict[str, str]  # a layer whose output is rounded -> the layer whose observed range it takes
+    source: dict[str, str]  # a layer -> the rounding that its (first) input carries
+
+
+def _plan(model: Any) -> _Plan:
+    outputs: dict[str, str] = {}
+    source: dict[str, str] = {}
+    carried: dict[str, str] = {}  # a layer -> the rounding that its output carries
+    graph = [(layer, sources, readers) for layer, sources, readers in calls(model)]
+    layers = {layer.name: layer for layer, _, _ in graph}
+    for layer, sources, readers in graph:
         rule = rule_for(layer)
-        if rule.output == "none":  # passes the range of what it reads
-            origin[layer.name] = origin[sources[0]] if sources else INPUT
-            continue
-        followers = [layers[name] for name in readers[layer.name]]
-        origin[layer.name] = layer.name
-        if rule.output == "source":
-            origin[layer.name] = origin[sources[0]]
-            if origin[layer.name] == INPUT:
+        source[layer.name] = carried[sources[0]] if sources else INPUT
+        carried[layer.name] = source[layer.name]
+        if rule.output == "observed":
+            carried[layer.name] = layer.name
+            if not (len(readers) == 1 and _rounds_for(layers[readers[0]], layer)):
+                outputs[layer.name] = layer.name
+        elif rule.output == "source":
+            if source[layer.name] == INPUT:
                 raise UserError(f"layer {layer.name} pools the image itself; no rule to quantize that")
-            plan[layer.name] = plan.get(origin[layer.name], origin[layer.name])
-        elif not (len(followers) == 1 and _rounds_for(followers[0], layer)):
-            plan[layer.name] = layer.name
-    return plan
+            carried[layer.name] = layer.name
+            outputs[layer.name] = outputs[source[layer.name]]
+    return _Plan(outputs, source)
 
 
 def _rounds_for(reader: Any, layer: Any) -> bool:
@@ -350,6 +381,13 @@ def _observe(
 
 def _flat(outputs: Any) -> list[Any]:
     return outputs if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _steps(kernel: Any, axis: int) -> Any:
+    """The kernel's quantization step for every index along `axis`, with all its dimensions; an empty channel has 1/127."""
+    others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
+    largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
+    return tf.where(largest > 0, largest, 1.0) / 127
 
 
 def _kernel_name(layer: Any) -> str:

@@ -136,7 +136,12 @@ def recording(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is working on {partial}; wait for it, or stop it first") from None
-        yield partial
+        try:
+            yield partial
+        except UserError:
+            if not (partial / "scratch").exists():  # nothing in it that a next call could go on from
+                shutil.rmtree(partial)
+            raise
         provenance = {
             "model": model,
             "stage": stage,

@@ -20,7 +20,7 @@ class Training:
     optimizer: str = opt("adamw", "adamw, sgd (Nesterov momentum 0.9) or rmsprop (momentum 0.9)")
     learning_rate: float = opt(2e-3, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
     warmup_epochs: float = opt(1.0, "epochs until the peak learning rate")
-    weight_decay: float = opt(1e-2, "decoupled weight decay, times the learning rate, a step; spares biases and BN")
+    weight_decay: float = opt(5e-2, "decoupled weight decay, times the learning rate, a step; spares biases and BN")
     label_smoothing: float = opt(0.1, "share of each label that is spread over all classes, in [0, 1)")
     clip_norm: float = opt(1.0, "largest norm of the whole gradient; 0 for no limit")
     ema: float = opt(0.998, "decay of the weights' moving average, which is what is kept; 0 for none")

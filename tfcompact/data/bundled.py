@@ -86,6 +86,8 @@ def open_bundled(name: str, cache: Path) -> Collection:
         sizes=np.tile(np.int32(images[0].shape[1:3]), (count, 1)),
         load=load,
         describe=lambda i: f"{name}[{i}]",
+        key=name,
+        in_memory=True,
         flippable=bundled.flippable,
         least_crop=bundled.least_crop,
     )

@@ -1,10 +1,9 @@
 """Decoded images on disk, so that no epoch after the first decodes anything.
 
-A store holds square `uint8` records of one size, one after the other in `records.u8`, and in `index` the sha256 of
-the image that each was made from. Both only grow. Records are synchronized to disk before their index entries, in
-groups; whatever a killed process left behind the last whole group is cut off by the next one that writes. One process
-writes at a time, any number read. Records are read with `pread`: the system's page cache holds what there is room
-for, and this process's memory stays the same however many images there are.
+A store is a directory of one file per image: its `uint8` pixels, one square size for all, named by the sha256 of the
+image they were made from. A file appears by rename, so it is whole or absent, whoever is killed and however many
+processes write. TensorFlow reads these files by itself: no Python runs in a training pipeline (why: `reading.py`),
+and memory does not grow with the number of images; the system's page cache holds what there is room for.
 """
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ from tfcompact.data.collection import in_parallel
 from tfcompact.data.images import Pixels
 from tfcompact.errors import UserError
 
-HASH = 32  # bytes of a sha256
-GROUP = 128  # records between two synchronizations
 MAX_BYTES = 4 * 2**30
+SUFFIX = ".u8"
 
 
 def directory(cache: Path | None) -> Path:
@@ -52,32 +50,32 @@ class Store:
     """
 
     def __init__(self, path: Path, side: int, *, max_bytes: int = MAX_BYTES) -> None:
-        self.path, self.shape, self.max_bytes = path, (side, side, 3), max_bytes
+        self.path, self.side, self.max_bytes = path, side, max_bytes
         self.record = side * side * 3
         self._use = _hold(path)
-        self._data = os.open(path / "records.u8", os.O_RDWR | os.O_CREAT, 0o644)
-        self._index = os.open(path / "index", os.O_RDWR | os.O_CREAT, 0o644)
-        self._where: dict[bytes, int] = {}
-        self._refresh()
+        self._kept = self._list()
 
     def __del__(self) -> None:
-        for name in ("_use", "_data", "_index"):
-            if (handle := getattr(self, name, None)) is not None:
-                os.close(handle)
+        if hasattr(self, "_use"):
+            os.close(self._use)
 
     def __contains__(self, content: bytes) -> bool:
-        return content in self._where
+        return content in self._kept
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._kept)
 
-    def read(self, content: bytes, into: Pixels) -> bool:
-        """Copies the record of an image into `uint8 [side, side, 3]`; False where it has none."""
-        if (place := self._where.get(content)) is None:
-            return False
-        if os.preadv(self._data, [into.data], place * self.record) != self.record:
-            raise UserError(f"the cache {self.path} is damaged; remove it: it is made again")
-        return True
+    def file(self, content: bytes) -> Path:
+        """Where the record of an image is, or would be."""
+        return self.path / f"{content.hex()}{SUFFIX}"
+
+    def read(self, content: bytes) -> Pixels:
+        """The record of an image that is here, `uint8 [side, side, 3]`."""
+        try:
+            data = self.file(content).read_bytes()
+            return np.frombuffer(data, np.uint8).reshape(self.side, self.side, 3)
+        except (OSError, ValueError):
+            raise UserError(f"the cache {self.path} is damaged; remove it: it is made again") from None
 
     def fill(self, wanted: Sequence[bytes], produce: Callable[[int], Pixels], *, title: str) -> None:
         """Adds the records of `wanted` that are missing, until the cache is full; `produce(i)` makes the i-th.
@@ -85,50 +83,50 @@ class Store:
         Waits while another process fills the same store, and takes over what that one made. Raises `UserError` when
         the disk is full; what was added before stays.
         """
-        if all(content in self._where for content in wanted):
+        if all(content in self._kept for content in wanted):
             return
-        with self._writing():
-            missing = {content: i for i, content in enumerate(wanted) if content not in self._where}
+        with self._alone():
+            missing = {content: i for i, content in enumerate(wanted) if content not in self._kept}
             room = self._room(len(missing) * self.record)
             chosen = sorted(missing.values())[: room // self.record]
-            records = in_parallel(produce, chosen, title=title, total=len(chosen))
-            group: list[tuple[bytes, Pixels]] = []
-            for i, record in zip(chosen, records, strict=True):
-                group.append((wanted[i], record))
-                if len(group) == GROUP:
-                    self._append(group)
-                    group = []
-            self._append(group)
+
+            def add(i: int) -> None:
+                self._add(wanted[i], produce(i))
+
+            for _ in in_parallel(add, chosen, title=title, total=len(chosen)):
+                pass
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _alone(self) -> Iterator[None]:
+        """Other processes wait: two would do no harm, but the same work."""
         with (self.path / "fill.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._refresh()
-            os.ftruncate(self._data, len(self._where) * self.record)
-            os.ftruncate(self._index, len(self._where) * HASH)
+            for left in self.path.glob(".*"):  # by a process that was killed
+                left.unlink()
+            self._kept = self._list()
             yield
 
-    def _refresh(self) -> None:
-        entries = os.fstat(self._index).st_size // HASH
-        whole = min(entries, os.fstat(self._data).st_size // self.record)
-        known = os.pread(self._index, whole * HASH, 0)
-        self._where = {known[i * HASH : (i + 1) * HASH]: i for i in range(whole)}
+    def _list(self) -> set[bytes]:
+        """The images with a record; one of another size (cut off by a power failure) does not count."""
+        with os.scandir(self.path) as entries:
+            return {
+                bytes.fromhex(entry.name.removesuffix(SUFFIX))
+                for entry in entries
+                if entry.name.endswith(SUFFIX) and entry.name[0] != "." and entry.stat().st_size == self.record
+            }
 
-    def _append(self, group: Sequence[tuple[bytes, Pixels]]) -> None:
-        start = len(self._where)
+    def _add(self, content: bytes, record: Pixels) -> None:
+        final = self.file(content)
+        temporary = final.with_name(f".{final.name}")
         try:
-            for offset, (_, record) in enumerate(group, start):
-                _write(self._data, np.ascontiguousarray(record).data.cast("B"), offset * self.record)
-            os.fsync(self._data)
-            _write(self._index, memoryview(b"".join(content for content, _ in group)), start * HASH)
-            os.fsync(self._index)
+            temporary.write_bytes(np.ascontiguousarray(record).data)
+            temporary.replace(final)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            need = f"{self.record * len(group) / 1e6:.0f} MB more"
-            raise UserError(f"no room for the cache {self.path} ({need}); free some, or set XDG_CACHE_HOME") from None
-        self._where.update((content, start + i) for i, (content, _) in enumerate(group))
+            raise UserError(f"no room left for the cache {self.path}; free some, or set XDG_CACHE_HOME") from None
+        self._kept.add(content)
 
     def _room(self, need: int) -> int:
         """Bytes that may be added, after removing stores that nobody uses, the longest unused first, if need be."""
@@ -161,16 +159,10 @@ def _inode(path: Path) -> int | None:
     return None
 
 
-def _write(handle: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(handle, data, offset)
-        data, offset = data[written:], offset + written
-
-
 def _age_and_bytes(lock: Path) -> tuple[float, int]:
     """When a store was last opened, and its size; another process may be removing it."""
-    with contextlib.suppress(FileNotFoundError):
-        return lock.stat().st_mtime, (lock.parent / "records.u8").stat().st_size
+    with contextlib.suppress(FileNotFoundError), os.scandir(lock.parent) as entries:
+        return lock.stat().st_mtime, sum(entry.stat().st_size for entry in entries)
     return 0.0, 0
 
 

@@ -28,7 +28,8 @@ class Collection:
 
     `given[i]` is the split that the source itself puts image `i` in, or None. `content[i]` is the image's sha256,
     `sizes[i]` its height and width in px. `load(i, at_least)` decodes it (see `images.decode`). `key` names the
-    folder of its decoded pixels in the cache, or is None where decoding costs nothing. `flippable` says whether a
+    folder of its decoded pixels in the cache. `in_memory`: the images are few and small enough to be kept there
+    instead, for training. `flippable` says whether a
     mirrored image still belongs to its class, `least_crop` how much of its area a training crop keeps at least.
     """
 
@@ -40,7 +41,8 @@ class Collection:
     sizes: npt.NDArray[np.int32]
     load: Callable[[int, int | None], Pixels]
     describe: Callable[[int], str]
-    key: str | None = None
+    key: str
+    in_memory: bool = False
     notes: tuple[str, ...] = ()
     flippable: bool = True
     least_crop: float = 0.35

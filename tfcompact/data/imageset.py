@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tfcompact.data.cache import Store
 from tfcompact.data.collection import Collection, cores
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
 from tfcompact.data.pipeline import training_batches
+from tfcompact.data.reading import from_files, from_memory, from_python
 from tfcompact.data.splits import SPLITS, split
 from tfcompact.types import Normalization, Split
 
@@ -80,10 +81,8 @@ class ImageSet:
         sizes = self._images.sizes[members]
         # Not more than there is to see: a small image gains nothing from being kept enlarged.
         side = max(1, min(math.ceil(px * MARGIN), round(float(np.median(np.sqrt(sizes.prod(axis=1)))))))
-        self._fill("stretch", side, members)
         return training_batches(
-            records=lambda rows: self._records("stretch", side, members[rows]),
-            side=side,
+            records=self._reader("stretch", side, members, batch),
             labels=self._labels("train"),
             proportions=(sizes[:, 0] / sizes[:, 1]).astype(np.float32),
             classes=len(self.classes),
@@ -109,24 +108,21 @@ class ImageSet:
         """
         members = self._members[split][:limit]
         labels = self._labels(split)[:limit]
-        self._fill("fit", px, members)
+        read = self._reader("fit", px, members, 1)
 
-        def read(rows: npt.NDArray[np.int64]) -> Pixels:
-            return self._records("fit", px, members[rows])
+        def load(row: Any) -> tuple[Any, Any]:
+            return read([row])[0], tf.gather(labels, row)
 
-        def load(rows: Any) -> tuple[Any, Any]:
-            images = tf.ensure_shape(tf.numpy_function(read, [rows], tf.uint8), (None, px, px, 3))
-            if normalization is not None:
-                images = normalize(tf.cast(images, tf.float32), normalization)
-            return images, tf.gather(labels, rows)
+        def finish(images: Any, labels: Any) -> tuple[Any, Any]:
+            return images if normalization is None else normalize(tf.cast(images, tf.float32), normalization), labels
 
-        rows = tf.data.Dataset.range(len(members)).batch(batch)
-        return rows.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        data = tf.data.Dataset.range(len(members)).map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
+        return data.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def arrays(self, split: Split, *, px: int, limit: int | None = None) -> tuple[Pixels, npt.NDArray[np.int64]]:
         """The same images and labels as `batches`, at once: uint8 `[n, px, px, 3]` and int64 `[n]`. No TensorFlow."""
         members = self._members[split][:limit]
-        self._fill("fit", px, members)
+        self._store("fit", px, members)
         return self._records("fit", px, members), self._labels(split)[:limit]
 
     def _labels(self, split: Split) -> npt.NDArray[np.int64]:
@@ -147,10 +143,8 @@ class ImageSet:
             return fit_square(self._images.load(i, None), side)
         return stretch(self._images.load(i, side), side)
 
-    def _fill(self, kind: str, side: int, members: npt.NDArray[np.int64]) -> None:
-        """Decodes the members into the store of this kind and size, as far as it is to hold them."""
-        if self._images.key is None:
-            return
+    def _store(self, kind: str, side: int, members: npt.NDArray[np.int64]) -> Store:
+        """The store of this kind and size, with the members decoded into it as far as it is to hold them."""
         if (kind, side) not in self._stores:
             path = self._cache / "pixels" / self._images.key / f"{kind}-{side}"
             self._stores[kind, side] = Store(path, side, max_bytes=self._max_bytes)
@@ -159,23 +153,31 @@ class ImageSet:
             lambda k: self._transformed(kind, side, int(members[k])),
             title=f"Decoding {self.name} to {side} px",
         )
+        return self._stores[kind, side]
 
     def _records(self, kind: str, side: int, members: npt.NDArray[np.int64]) -> Pixels:
         """`uint8 [n, side, side, 3]`: from the store, or made now; either way the same."""
         out = np.empty((len(members), side, side, 3), np.uint8)
         store = self._stores.get((kind, side))
-        rest = [k for k, i in enumerate(members) if store is None or not store.read(self._images.content[i], out[k])]
 
-        def make(k: int) -> None:
-            out[k] = self._transformed(kind, side, int(members[k]))
+        def copy(k: int) -> None:
+            content = self._images.content[i := int(members[k])]
+            kept = store is not None and content in store
+            out[k] = store.read(content) if store is not None and kept else self._transformed(kind, side, i)
 
-        if store is None:  # arrays: a copy is faster than a thread
-            for k in rest:
-                make(k)
-        elif rest:
-            with ThreadPoolExecutor(cores()) as pool:
-                list(pool.map(make, rest))
+        with ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(copy, range(len(members))))
         return out
+
+    def _reader(self, kind: str, side: int, members: npt.NDArray[np.int64], count: int) -> Callable[[Any], Any]:
+        """What adds to a graph the reading of `count` records, given their places among `members`."""
+        if kind == "stretch" and self._images.in_memory:
+            return from_memory(self._records(kind, side, members))
+        store = self._store(kind, side, members)
+        contents = [self._images.content[i] for i in members]
+        if all(content in store for content in contents):
+            return from_files([store.file(content) for content in contents], side, count, keep=store)
+        return from_python(lambda rows: self._records(kind, side, members[rows]), side, count)
 
 
 def _duplicates(images: Collection, splits: Sequence[Split]) -> list[str]:

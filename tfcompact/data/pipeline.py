@@ -10,14 +10,13 @@ import numpy.typing as npt
 
 from tfcompact.backend import tf
 from tfcompact.data.augment import Augment, Layers, boxes, crops
-from tfcompact.data.images import Pixels, normalize
+from tfcompact.data.images import normalize
 from tfcompact.types import Normalization
 
 
 def training_batches(
     *,
-    records: Callable[[npt.NDArray[np.int64]], Pixels],
-    side: int,
+    records: Callable[[Any], Any],
     labels: npt.NDArray[np.int64],
     proportions: npt.NDArray[np.float32],
     classes: int,
@@ -34,10 +33,10 @@ def training_batches(
 ) -> Any:
     """Batches `start_epoch * steps` to `epochs * steps` of an endless sequence (see `ImageSet.training`).
 
-    `records(rows)` gives `uint8 [n, side, side, 3]`, whole images stretched to a square; `proportions` their true
-    height / width. An epoch's order is a pseudo-random permutation that is computed place by place
-    (`index_shuffle`), so no epoch has to be walked through to reach the next. Where the set is smaller than a batch,
-    the batch goes round it again.
+    `records(rows)` adds to the graph what reads `uint8 [batch, side, side, 3]`, whole images stretched to a square;
+    `proportions` is their true height / width. An epoch's order is a pseudo-random permutation that is computed place
+    by place (`index_shuffle`), so no epoch has to be walked through to reach the next. Where the set is smaller than
+    a batch, the batch goes round it again.
     """
     count = len(labels)
     layers = Layers(augment)
@@ -49,9 +48,8 @@ def training_batches(
         key = tf.random.experimental.stateless_fold_in(run_key, epoch)
         rows = tf.random.experimental.index_shuffle(places, key, tf.constant(count - 1, tf.int64))
         drawn = tf.random.experimental.stateless_fold_in(key, tf.cast(step, tf.int32))
-        images = tf.ensure_shape(tf.numpy_function(records, [rows], tf.uint8), (batch, side, side, 3))
         area = least_crop if augment.crop else None
-        images = crops(images, boxes(drawn, tf.gather(proportions, rows), flip=flip, least_area=area), px)
+        images = crops(records(rows), boxes(drawn, tf.gather(proportions, rows), flip=flip, least_area=area), px)
         images, targets = layers(drawn, images, tf.one_hot(tf.gather(labels, rows), classes))
         images = normalize(tf.ensure_shape(images, (batch, px, px, 3)), normalization)
         return images, tf.ensure_shape(targets, (batch, classes))

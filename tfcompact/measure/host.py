@@ -40,7 +40,7 @@ class Config:
     threads: tuple[int, ...] = opt((1,), "numbers of threads to measure with, one row for each")
     delegate: str = opt("xnnpack", "what runs the network: xnnpack, builtin or reference")
     warmup: int = opt(10, "untimed runs before the first timed one")
-    runs: int = opt(100, f"timed runs at least, {FEWEST_RUNS} or more")
+    repeats: int = opt(100, f"timed runs at least, {FEWEST_RUNS} or more")
     min_seconds: float = opt(1.0, "timed seconds at least, for each file")
     images: int | None = opt(None, "test images to judge accuracy on; all unless given")
 
@@ -48,7 +48,7 @@ class Config:
         require(len(self.threads) > 0 and min(self.threads) >= 1, "threads", self.threads, "numbers of at least 1")
         require_choice("delegate", self.delegate, lite.DELEGATES)
         require(self.warmup >= 1, "warmup", self.warmup, "at least 1")
-        require(self.runs >= FEWEST_RUNS, "runs", self.runs, f"at least {FEWEST_RUNS}")
+        require(self.repeats >= FEWEST_RUNS, "repeats", self.repeats, f"at least {FEWEST_RUNS}")
         require(self.min_seconds >= 0, "min_seconds", self.min_seconds, "0 or more")
         require(self.images is None or self.images >= 1, "images", self.images, "at least 1")
 
@@ -84,7 +84,7 @@ def measure(subject: Subject, config: Config | None = None) -> Measurement:
 def measure_interleaved(subjects: Sequence[Subject], config: Config | None = None) -> list[Measurement]:
     """Every subject, in turns of `TURN` runs that begin with another subject each round; one row each, same order.
 
-    Rounds go on until each subject has `config.runs` timed runs and `config.min_seconds` of them. No sample is
+    Rounds go on until each subject has `config.repeats` timed runs and `config.min_seconds` of them. No sample is
     dropped. `wall_ms` is elapsed time, `process_ms` the processor time of all threads of the process. Accuracy,
     memory and partitions are found before the first timed run. Raises `UserError` where a file cannot be run, or is
     not the one its artifact describes.
@@ -180,7 +180,7 @@ class _Timed:
             self.process_ns.append(time.process_time_ns() - process)
 
     def enough(self, config: Config) -> bool:
-        return len(self.wall_ns) >= config.runs and sum(self.wall_ns) >= config.min_seconds * 1e9
+        return len(self.wall_ns) >= config.repeats and sum(self.wall_ns) >= config.min_seconds * 1e9
 
     def row(self, config: Config, started: str, others_cores: float) -> Measurement:
         subject, artifact, device = self.subject, self.subject.artifact, this_device()

@@ -1,0 +1,162 @@
+"""Speed of our int8 files against `tf_keras.applications` with the stock converter, in turns within one process.
+
+    python tests/benchmarks/against_keras_applications.py                      # mobilenet_v3_small, 224 px, 1 thread
+    python tests/benchmarks/against_keras_applications.py mobilenet_v2 inception_v3 --rounds 30
+
+Both sides have random weights, whose values do not change what is computed, and batch normalization statistics taken
+from random images, without which the ranges of int8 make no sense. Ours goes the way of `quantize` and `export`:
+lowered, ranges observed, converted. Theirs goes through `TFLiteConverter` with a representative dataset. Each round
+times each file a few times, the order changing from round to round; the ratio is taken within each round, so that
+what disturbs the machine disturbs both. Prints Markdown; fails where a ratio misses its goal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfcompact import export, lite, lowering, models, quantization
+from tfcompact.backend import keras, silenced, tf
+from tfcompact.measure.host import this_device
+from tfcompact.types import Normalization
+
+CALIBRATION = 16
+PLAIN = {"weights": None}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Our name, their builder `px -> model`, the image's side, and how many times faster ours has to be (0: any)."""
+
+    ours: str
+    theirs: Callable[[int], Any]
+    px: int
+    goal: float
+
+
+ROWS = (
+    Row(
+        "mobilenet_v3_small",
+        lambda px: keras.applications.MobileNetV3Small((px, px, 3), include_preprocessing=False, **PLAIN),
+        224,
+        goal=1.8,
+    ),
+    Row("mobilenet_v2", lambda px: keras.applications.MobileNetV2((px, px, 3), **PLAIN), 224, goal=0.0),
+    Row("mobilenet_v2_0.35", lambda px: keras.applications.MobileNetV2((px, px, 3), 0.35, **PLAIN), 224, goal=0.0),
+    Row("inception_v3", lambda px: keras.applications.InceptionV3(input_shape=(px, px, 3), **PLAIN), 299, goal=0.0),
+)
+
+
+def main() -> int:
+    """Measures the rows asked for; 1 where one misses its goal."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", nargs="*", default=[ROWS[0].ours], help=", ".join(row.ours for row in ROWS))
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each file in a round")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    known = {row.ours: row for row in ROWS}
+    if unknown := set(options.models) - set(known):
+        parser.error(f"no row {unknown.pop()}; known: {', '.join(known)}")
+
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert"))
+    device = this_device()
+    print(f"{device.processor}, {device.cores} cores, {options.threads} thread(s); {versions}")
+    print(f"n = {options.rounds} rounds of {options.runs} runs a file, in turns; int8, batch 1, random weights\n")
+    print("| model | px | ours ms, p50 | keras.applications ms, p50 | ratio, median | p10 to p90 of rounds |", end="")
+    print(" ours: partitions (nodes delegated) | theirs | load at the end |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    missed = []
+    for name in options.models:
+        row = known[name]
+        ratio = _measure(row, options)
+        if ratio < row.goal:
+            missed.append(f"{name}: {ratio:.2f}x, wanted {row.goal}x")
+    for line in missed:
+        print(line, file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _measure(row: Row, options: argparse.Namespace) -> float:
+    pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION, row.px, row.px, 3))
+    images = ((pixels - 128) / 127.5).astype(np.float32)
+    contents = {"ours": _ours(row, images), "theirs": _theirs(row, images)}
+    files = {side: lite.LiteModel(content, threads=options.threads) for side, content in contents.items()}
+    for file in files.values():
+        file.set(file.prepared(pixels[:1].astype(np.uint8)))
+        for _ in range(10):
+            file.invoke()
+    times: dict[str, list[list[float]]] = {side: [] for side in files}
+    for turn in range(options.rounds):
+        for side in sorted(files, reverse=bool(turn % 2)):
+            files[side].invoke()
+            samples = []
+            for _ in range(options.runs):
+                start = time.perf_counter()
+                files[side].invoke()
+                samples.append((time.perf_counter() - start) * 1e3)
+            times[side].append(samples)
+    rounds = np.median(times["theirs"], axis=1) / np.median(times["ours"], axis=1)
+    low, ratio, high = np.percentile(rounds, (10, 50, 90))
+    pieces = {side: lite.partitions(content, threads=options.threads) for side, content in contents.items()}
+    cells = [
+        row.ours,
+        row.px,
+        *(f"{np.median(times[side]):.2f}" for side in ("ours", "theirs")),
+        f"**{ratio:.2f}**",
+        f"{low:.2f} to {high:.2f}",
+        *(f"{p.count} ({p.delegated_nodes} of {p.total_nodes})" for p in (pieces["ours"], pieces["theirs"])),
+        f"{os.getloadavg()[0]:.1f}",
+    ]
+    print("|", " | ".join(map(str, cells)), "|", flush=True)
+    for side, content in contents.items():
+        strays = lite.stray_floats(content)
+        slow = {k: n for k, n in collections.Counter(lite.operators(content)).items() if k in ("HARD_SWISH",)}
+        if strays or slow:
+            print(f"{row.ours}, {side}: {len(strays)} float tensors, {slow or 'no HARD_SWISH'}", file=sys.stderr)
+    return float(ratio)
+
+
+def _ours(row: Row, images: np.ndarray) -> bytes:
+    model = models.build(row.ours, px=row.px)
+    _warm(model, images)
+    low = lowering.lower(model)
+    qat = quantization.quantized(low)
+    quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
+    return export.convert(quantization.deployable(qat), "int8", images[:4])
+
+
+def _theirs(row: Row, images: np.ndarray) -> bytes:
+    """The stock way, with the batch fixed to 1 as ours has it: what is compared is the network."""
+    model = row.theirs(row.px)
+    _warm(model, images)
+    shape = tf.TensorSpec((1, row.px, row.px, 3), tf.float32)
+    function = tf.function(lambda image: model(image, training=False)).get_concrete_function(shape)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([image[np.newaxis]] for image in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    with silenced():
+        return bytes(converter.convert())
+
+
+def _warm(model: Any, images: np.ndarray) -> None:
+    """Gives batch normalization the statistics of these images."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images, training=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
