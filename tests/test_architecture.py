@@ -21,7 +21,8 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("loop", "quantization", "saved"),
     ("training", "lowering"),
     ("models", "target", "divergence"),
-    ("runs", "data", "graph", "lite"),
+    ("data", "graph", "lite", "reading"),
+    ("runs",),
     ("metadata",),
     ("metadata_slots",),
     ("backend", "types"),
@@ -71,7 +72,8 @@ def test_imports_go_down_only(module: str) -> None:
     for imported in _imports(_files()[module]):
         top = imported.split(".")[0]
         if top != own:
-            assert HEIGHT[top] <= HEIGHT[own], f"{module} imports {imported}, which is above it"
+            assert top in HEIGHT, f"{top} has no line in LAYERS"
+            assert HEIGHT[top] <= HEIGHT.get(own, 0), f"{module} imports {imported}, which is above it"
 
 
 def test_no_circles() -> None:

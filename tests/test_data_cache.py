@@ -86,7 +86,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_there_is(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(UserError, match="no room left for the cache .* free some, or set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match="no room left for the cache .* free some, or give another with --cache"):
         store.fill(NAMES, record, title="")
     monkeypatch.undo()
     assert whole(filled(tmp_path))
@@ -170,22 +170,23 @@ STOP = """
 import sys; from pathlib import Path
 from tfcompact.data import Augment, open_images
 from tfcompact.types import Normalization
-images = open_images(sys.argv[1], cache=Path(sys.argv[2]), max_cache_bytes=int(sys.argv[3]), log=lambda line: None)
 options = dict(px=96, batch=16, normalization=Normalization())
-training = iter(images.training(augment=Augment(), seed=0, epochs=1000, **options))
-testing = iter(images.batches("train", **options))
-print(next(training)[0].numpy().sum(), next(testing)[0].numpy().sum())
+alive = []
+for room in (10**9, 10**5):  # read from the cache by TensorFlow, and decoded by Python calls
+    images = open_images(sys.argv[1], cache=Path(sys.argv[2], str(room)), max_cache_bytes=room)
+    alive.append(iter(images.training(augment=Augment(), seed=0, epochs=1000, **options)))
+    alive.append(iter(images.batches("train", **options)))
+print([next(iterator)[0].shape for iterator in alive])
 raise KeyboardInterrupt
 """
 
 
-@pytest.mark.parametrize("max_bytes", [10**9, 10**5], ids=["cached", "uncached"])
-def test_a_process_that_stops_in_the_middle_of_an_epoch_ends(photos, tmp_path, max_bytes):
+def test_a_process_that_stops_in_the_middle_of_an_epoch_ends(photos, tmp_path):
     """A pipeline that calls Python while the interpreter shuts down would wait for ever."""
-    command = [sys.executable, "-c", STOP, str(photos), str(tmp_path / "cache"), str(max_bytes)]
+    command = [sys.executable, "-c", STOP, str(photos), str(tmp_path / "cache")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
-    assert ended.stdout
+    assert ended.stdout.count("TensorShape([16, 96, 96, 3])") == 4
 
 
 def test_training_is_the_same_without_room_for_a_cache(photos, tmp_path):

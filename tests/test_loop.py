@@ -342,7 +342,7 @@ def test_mixed_precision_trains_in_it_and_gives_back_float32(policy: str, tmp_pa
     assert np.isfinite(result(np.zeros((1, 8, 8, 3), np.float32))).all()
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def test_mixed_precision_resumes_to_the_bit(policy: str, tmp_path) -> None:
     config = options(epochs=3, precision=policy)
     expected = outcome(tmp_path / "whole", config)

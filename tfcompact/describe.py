@@ -35,7 +35,7 @@ def models_table(family: str | None = None, sort: str = "family") -> Table:
 
 
 def layers_table(name: str, px: int | None = None, classes: int = 1000) -> Table:
-    """One line a layer: output shape, parameters, multiply-adds, and the sums. Raises `UserError` for a wrong size."""
+    """One line a layer: output shape, parameters, multiply-adds, and sums. Raises `UserError` for a wrong size."""
     from tfcompact import graph
 
     model = models.build(name, px=px, classes=classes)

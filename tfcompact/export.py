@@ -231,7 +231,7 @@ def model_card(source: Source, artifacts: Sequence[Artifact], lines: Sequence[st
             "",
             "## Input and output",
             "",
-            f"One RGB image of {first.image_px} x {first.image_px}. The uint8 file takes pixels as they are (0..255), "
+            f"One RGB image of {first.image_px} x {first.image_px}. The uint8 file takes pixels as they are, 0..255, "
             "the int8 file pixel - 128,",
             f"the others float32 (pixel - {mean[0]:g}) / {std[0]:g} as their metadata says. Output: one probability "
             "a class, in the order of `labels.txt`.",

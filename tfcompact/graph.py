@@ -1,6 +1,6 @@
 """Network graphs as values: rebuild one by a rule, count what it costs.
 
-`rewrite` is the primitive under every stage that changes a network (quantization, lowering, pruning, decomposition …);
+`rewrite` is the primitive under every stage that changes a network (quantization, lowering, pruning, …);
 no other module walks Keras nodes.
 """
 
@@ -83,6 +83,11 @@ def calls(model: Any) -> Iterator[tuple[Any, list[str], list[str]]]:
             yield layer, sources[layer.name], readers[layer.name]
 
 
+def output_names(model: Any) -> set[str]:
+    """The names of the layers whose outputs are the model's."""
+    return {t._keras_history.layer.name for t in model.outputs}
+
+
 def tensors(model: Any, names: list[str]) -> Any:
     """A model that gives the outputs of the layers called `names`, in that order, for the same input."""
     return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
@@ -107,16 +112,17 @@ def cost(model: Any) -> Cost:
 
 def macs(layer: Any) -> int:
     """Multiply-adds of one layer for one image: convolutions of every kind and dense layers; 0 for the rest."""
+    shape = layer.output_shape
     layer = getattr(layer, "layer", layer)  # inside a quantization wrapper
     if isinstance(layer, keras.layers.Dense):
-        return int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:-1]))
+        return int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:-1]))
     if isinstance(layer, keras.layers.SeparableConv2D):
         kernels = np.prod(layer.depthwise_kernel.shape) + np.prod(layer.pointwise_kernel.shape)
-        return int(kernels) * int(np.prod(layer.output_shape[1:3]))
+        return int(kernels) * int(np.prod(shape[1:3]))
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        return int(np.prod(layer.depthwise_kernel.shape)) * int(np.prod(layer.output_shape[1:3]))
+        return int(np.prod(layer.depthwise_kernel.shape)) * int(np.prod(shape[1:3]))
     if isinstance(layer, keras.layers.Conv2D):  # a kernel [kh, kw, c_in/groups, c_out] holds a position's products
-        return int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output_shape[1:3]))
+        return int(np.prod(layer.kernel.shape)) * int(np.prod(shape[1:3]))
     return 0
 
 

@@ -101,7 +101,9 @@ class Trainer(keras.Model):
             loss = tf.reduce_mean(weights * self.cross_entropy(labels, outputs[0]))
             for auxiliary in outputs[1:]:
                 loss += self.aux_weight * tf.reduce_mean(weights * self.cross_entropy(labels, auxiliary))
-            scaled = self.optimizer.get_scaled_loss(loss) if _scales(self.optimizer) else loss
+            # Gradients are summed over replicas, each of which has its share of the batch.
+            shared = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.get_scaled_loss(shared) if _scales(self.optimizer) else shared
         variables = self.network.trainable_variables
         gradients = tape.gradient(scaled, variables)
         if _scales(self.optimizer):
@@ -123,9 +125,11 @@ class Trainer(keras.Model):
         kept = [v.numpy() for v in self.averaged]
         for variable, average in zip(self.averaged, self.averages, strict=True):
             variable.assign(average)
-        yield
-        for variable, value in zip(self.averaged, kept, strict=True):
-            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(self.averaged, kept, strict=True):
+                variable.assign(value)
 
 
 class State:
@@ -161,7 +165,9 @@ class State:
         write_arrays(self.file, arrays | {"rows": np.array(json.dumps(self.rows))})
 
     def _variables(self) -> list[Any]:
-        return [*self.trainer.network.variables, *self.trainer.optimizer.variables, *self.trainer.averages]
+        optimizer = self.trainer.optimizer
+        scale = [optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter] if _scales(optimizer) else []
+        return [*self.trainer.network.variables, *optimizer.variables, *self.trainer.averages, *scale]
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -288,7 +294,7 @@ def reseed(model: Any, seed: int, epoch: int) -> None:
 
 
 def reestimate_norms(model: Any, batches: Any, count: int) -> None:
-    """Replaces the statistics of every batch normalization by their mean over `count` batches, weights as they are."""
+    """Replaces the statistics of every batch normalization by their mean over `count` batches, weights kept."""
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms or not count:
         return
@@ -325,6 +331,7 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     network = trainer.network
     if not state.rows:
         return {"epochs": 0}
+    _Log(context.directory, state.rows).close()  # a kill may have come between the checkpoint and the log
     with trainer.averages_in_place():
         write_arrays(
             context.directory / "last.npz", {f"{i:04d}": value for i, value in enumerate(network.get_weights())}
@@ -352,6 +359,7 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
             start_epoch=0,
             epochs=1 + config.norm_batches // context.data.steps_per_epoch(config.batch),
         )
+        reseed(network, context.seed, config.epochs)
         reestimate_norms(network, images, config.norm_batches)
         _, accuracy = evaluate(validation)
         if accuracy >= best:
@@ -383,7 +391,7 @@ def _optimizer(config: Training, steps: int, model: Any) -> Any:
     spared = [v for v in model.trainable_variables if v.shape.rank < 2]  # biases, BN's gamma and beta
     optimizer.exclude_from_weight_decay(var_list=spared)
     optimizer.build(model.trainable_variables)
-    if model.compute_dtype == "float16":
+    if any(layer.compute_dtype == "float16" for layer in model.layers):
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tfcompact.backend import keras
-from tfcompact.graph import calls, rewrite
+from tfcompact.errors import UserError
+from tfcompact.graph import calls, output_names, rewrite
 from tfcompact.models.layers import HSigmoid, HSwish, Scale, ShiftedReLU6
 
 
@@ -30,7 +31,9 @@ def fold_batch_norm(model: Any) -> Any:
     for layer, sources, _ in layers.values():
         if isinstance(layer, keras.layers.BatchNormalization) and len(sources) == 1:
             before, _, readers = layers[sources[0]]
-            if _is_convolution(before) and readers == [layer.name] and before.activation is keras.activations.linear:
+            seen_outside = before.name in output_names(model)
+            linear = getattr(before, "activation", None) is keras.activations.linear
+            if _is_convolution(before) and readers == [layer.name] and linear and not seen_outside:
                 folded[before.name] = layer
     absorbed = {layer.name for layer in folded.values()}
 
@@ -53,6 +56,8 @@ def lower_gates(model: Any) -> Any:
     that commute with it, until a convolution or dense layer divides its kernel by it; where neither is possible a
     `Scale` layer does it.
     """
+    outputs = output_names(model)
+    used: set[str] = set()
     factor_of: dict[int, float] = {}
     alive: list[Any] = []  # keeps tensors from being freed, so that their ids stay theirs
 
@@ -69,6 +74,16 @@ def lower_gates(model: Any) -> Any:
         return x if factor(x) == 1.0 else Scale(1 / factor(x), name=f"{name}_unscale")(x)
 
     def rule(layer: Any, x: Any) -> Any:
+        out = replacement(layer, x)
+        if out is not None:
+            if layer.name in used:
+                raise UserError(
+                    f"layer {layer.name} is used twice, behind a gate; lowering needs a layer for each use"
+                )
+            used.add(layer.name)
+        return plain(out, layer.name) if out is not None and layer.name in outputs else out
+
+    def replacement(layer: Any, x: Any) -> Any:
         if isinstance(layer, HSwish):
             x = plain(x, layer.name)
             gate = ShiftedReLU6(name=f"{layer.name}_gate")(x)
@@ -116,8 +131,9 @@ def _commutes(layer: Any) -> bool:
 
 
 def _is_convolution(layer: Any) -> bool:
+    # Those that Keras derives from Conv2D keep their kernels in other shapes.
     return isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and not isinstance(
-        layer, keras.layers.SeparableConv2D
+        layer, (keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose)
     )
 
 
@@ -134,8 +150,8 @@ def _affine(norm: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _per_output_channel(layer: Any, values: np.ndarray) -> np.ndarray:
-    """`values` in the shape that multiplies the kernel: depthwise kernels are [kh, kw, c, 1], others [kh, kw, in, out]."""
-    return values[:, None] if isinstance(layer, keras.layers.DepthwiseConv2D) else values
+    """`values` in the shape that multiplies the kernel: [kh, kw, c, m] if depthwise, else [kh, kw, in, out]."""
+    return values.reshape(-1, layer.depth_multiplier) if isinstance(layer, keras.layers.DepthwiseConv2D) else values
 
 
 def _with_weights(layer: Any, x: Any, kernel: np.ndarray, bias: np.ndarray | float) -> Any:

@@ -195,7 +195,7 @@ class Pipeline:
         return data
 
     def _data(self, parent: runs.Run | None) -> Any:
-        """The images asked for, else the parent's. Raises `UserError` where they have other classes than the parent."""
+        """The images asked for, else the parent's. Raises `UserError` where their classes differ from it."""
         recorded = parent.provenance["data"] if parent else None
         data = self._open(self.target.data or (recorded["source"] if recorded else "digits"))
         if recorded and tuple(recorded["classes"]) != data.classes:
@@ -215,7 +215,7 @@ class Pipeline:
                     f"{parent.name} has images of {made} px, not {self.target.px}; run fit at that size first"
                 )
             return made
-        if self.target.px:
+        if self.target.px is not None:
             return self.spec.shape(self.target.px)[0]
         return suitable_px(self.spec, self._data(None).native_px)
 
@@ -227,8 +227,9 @@ class Pipeline:
         """The run to start from, None for a stage that starts from a new network."""
         if name is not None:
             run = runs.find(self.target.runs, self.spec.name, name)
-            if run.stage not in stages:
-                raise UserError(f"{name} is a {run.stage} run; needed here: {' or '.join(stages) or 'none'}")
+            wanted = stages or ("fit",)  # what starts from a new network can also go on from a trained one
+            if run.stage not in wanted:
+                raise UserError(f"{name} is a {run.stage} run; needed here: {' or '.join(wanted)}")
             return run
         return runs.newest(self.target.runs, self.spec.name, stages) if stages else None
 

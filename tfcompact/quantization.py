@@ -1,9 +1,9 @@
-"""How each kind of layer is quantized to 8 bits: the quantizers, the one table of rules, calibration, and the way out.
+"""How each kind of layer is quantized to 8 bits: quantizers, the one table of rules, calibration, and the way out.
 
 `quantized(model)` wraps a lowered network's layers in tfmot's `QuantizeWrapperV2`; `calibrate` sets the ranges from
 what is observed; `deployable` gives the network that the converter turns into integers. The arithmetic is TFLite's
-(arXiv:1712.05877; the TFLite 8-bit specification): activations asymmetric per tensor, kernels symmetric per output channel in
-[-127, 127], biases in 32 bits.
+(arXiv:1712.05877; the TFLite 8-bit specification): activations asymmetric per tensor, kernels symmetric per output
+channel in [-127, 127], biases in 32 bits.
 
 tfmot's own 8-bit scheme is not used for three reasons: it quantizes depthwise kernels per tensor, its ranges start
 at +-6 and forget that slowly, and it stores weight ranges that are wrong until the first training step.
@@ -76,7 +76,7 @@ class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
 @register
 class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a tensor to 8 bits over [output_min, output_max], two variables that `calibrate` sets and training keeps.
+    """Rounds a tensor to 8 bits over [output_min, output_max], variables that `calibrate` sets and training keeps.
 
     Values outside are clipped, and pass no gradient; zero is always representable.
     """
@@ -145,8 +145,9 @@ RULES = (  # the first line that fits a layer counts
 
 def rule_for(layer: Any) -> Rule:
     """The line of the table for `layer`. Raises `UserError` that names a layer without one."""
+    odd = getattr(layer, "depth_multiplier", 1) != 1 or isinstance(layer, L.Conv2DTranspose)
     for rule in RULES:
-        if isinstance(layer, rule.layers):
+        if isinstance(layer, rule.layers) and not odd:
             return rule
     raise UserError(
         f"no rule to quantize layer {layer.name} ({type(layer).__name__}) to int8; "
@@ -358,7 +359,7 @@ def _observe(
         for values in _flat(probe(images)):
             flat = tf.reshape(values, [-1])
             if percentile < 100:
-                # Whole positions: a step through single values could meet one channel alone. Odd: not one column alone.
+                # Whole positions: steps through single values could meet one channel only. Odd: not one column.
                 positions = tf.reshape(values, [-1, values.shape[-1]])[:: tf.size(flat) // 200_000 * 2 + 1]
                 flat = tf.sort(tf.reshape(positions, [-1]))
                 last = tf.cast(tf.size(flat) - 1, tf.float32)
@@ -384,7 +385,7 @@ def _flat(outputs: Any) -> list[Any]:
 
 
 def _steps(kernel: Any, axis: int) -> Any:
-    """The kernel's quantization step for every index along `axis`, with all its dimensions; an empty channel has 1/127."""
+    """The kernel's quantization step for every index along `axis`, with all its dimensions; 1/127 for an empty one."""
     others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
     largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
     return tf.where(largest > 0, largest, 1.0) / 127

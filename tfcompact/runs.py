@@ -124,7 +124,8 @@ def recording(
 ) -> Iterator[Path]:
     """A directory to fill; it becomes the finished run when the block ends without an exception.
 
-    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process is handed out again with what it holds, for the stage to resume.
+    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process is
+    handed out again with what it holds, for the stage to resume.
     Raises `UserError` where another process is writing the same run.
     """
     final = root / model / f"{stage}-{key(inputs)}"
@@ -136,6 +137,9 @@ def recording(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is working on {partial}; wait for it, or stop it first") from None
+        if final.exists():
+            shutil.rmtree(partial)
+            raise UserError(f"another process has just finished {final}; the same command now finds it")
         try:
             yield partial
         except UserError:
@@ -157,14 +161,14 @@ def recording(
         }
         shutil.rmtree(partial / "scratch", ignore_errors=True)
         write_json(partial / "provenance.json", provenance)
-        (partial / ".lock").unlink()
         _sync(partial)
         partial.rename(final)
+        (final / ".lock").unlink()
         _sync_directory(final.parent)
 
 
 def save_measurement(root: Path, row: Measurement) -> Path:
-    """Writes the row where `measurements` finds it, replacing an older one of the same artifact, device and setting."""
+    """Writes the row where `measurements` finds it, replacing an older one of the same file, device and setting."""
     path = root / row.model / MEASUREMENTS / f"{row.key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, row.to_json())

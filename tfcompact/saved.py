@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def load(path: Path) -> Any:
     try:
         with h5py.File(path) as file:
             config = json.loads(file.attrs["model_config"])
-    except (OSError, KeyError, ValueError) as error:
+            classes = set(_class_names(config["config"]["layers"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a model saved by tfcompact ({error})") from None
-    classes = {layer["class_name"] for layer in config["config"]["layers"]}
     # A Lambda layer carries Python bytecode; none of our networks has one.
     if foreign := classes & {"Lambda", "TFOpLambda"}:
         raise UserError(
@@ -38,3 +39,14 @@ def load(path: Path) -> Any:
     if "QuantizeWrapperV2" in classes:
         import tfcompact.quantization  # noqa: F401  (registers the wrapper and the quantizers)
     return keras.models.load_model(path, custom_objects=dict(CUSTOM), compile=False)
+
+
+def _class_names(config: Any) -> Iterator[str]:
+    """Every class that a serialized model names, in wrappers and nested models too."""
+    if isinstance(config, dict):
+        if isinstance(config.get("class_name"), str):
+            yield config["class_name"]
+        config = list(config.values())
+    if isinstance(config, list):
+        for item in config:
+            yield from _class_names(item)

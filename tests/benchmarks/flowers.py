@@ -75,7 +75,7 @@ def main() -> None:
         differences = [r["qat"] - r["float"] for (n, _), r in rows.items() if n == name]
         if len(differences) > 1:
             print(
-                f"\n{name}: QAT - float, mean of {len(differences)} seeds {statistics.mean(differences):+.2f} points, "
+                f"\n{name}: QAT - float, mean of {len(differences)} seeds {statistics.mean(differences):+.2f}, "
                 f"from {min(differences):+.1f} to {max(differences):+.1f}."
             )
 

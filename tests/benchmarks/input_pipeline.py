@@ -57,6 +57,14 @@ def stock(folder: Path, px: int, batch: int, *, cached: bool) -> Any:
     return data.map(augment, num_parallel_calls=tf.data.AUTOTUNE).repeat().prefetch(tf.data.AUTOTUNE)
 
 
+def processor() -> str:
+    """The processor's name as Linux knows it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def timed(batches: Iterator[Any], steps: int) -> tuple[float, float, int]:
     """Wall seconds, process seconds and images of the next `steps` batches."""
     wall, process = time.perf_counter(), time.process_time()
@@ -90,7 +98,7 @@ def main() -> None:
                 wall, process, images = timed(batches, options.steps)
                 samples[name].append((images / wall, 1000 * process / images))
                 del batches
-    print(f"{platform.processor() or platform.machine()}, {cores()} cores, Python {platform.python_version()}")
+    print(f"{processor()}, {cores()} cores, Python {platform.python_version()}")
     print(f"TensorFlow {tf.__version__}, default thread pools; {options.px} px, batch {options.batch}, ", end="")
     print(f"n = {options.rounds} rounds of {options.steps} batches, in turns")
     print(f"first opening, verifying and decoding everything (import of TensorFlow included): {filled_s:.1f} s\n")

@@ -6,7 +6,7 @@
 | folders, bundled, tfds | where images come from; each gives a `collection.Collection` |
 | scan | every file verified once, and remembered |
 | splits | train, validation, test by content hash |
-| cache | decoded pixels on disk |
+| cache, reading | decoded pixels on disk, and from there into a graph |
 | augment, randomness, pipeline | training batches as a function of seed, epoch and step |
 | imageset | what the rest of the house sees |
 """

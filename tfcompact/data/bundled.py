@@ -106,7 +106,7 @@ def _keep(arrays: Arrays, folder: Path) -> None:
         with contextlib.suppress(OSError):
             whole.rename(folder)
     if not folder.is_dir():
-        raise UserError(f"cannot write {folder}; set XDG_CACHE_HOME to another directory")
+        raise UserError(f"cannot write {folder}; give another with --cache")
 
 
 def _digits(cache: Path) -> Arrays:

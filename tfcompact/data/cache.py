@@ -36,9 +36,9 @@ def directory(cache: Path | None) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the cache {path} ({error.strerror}); set XDG_CACHE_HOME to another") from None
+        raise UserError(f"cannot make the cache {path} ({error.strerror}); give another with --cache") from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"the cache {path} is not writable; set XDG_CACHE_HOME to another directory")
+        raise UserError(f"the cache {path} is not writable; give another with --cache")
     return path
 
 
@@ -125,7 +125,9 @@ class Store:
             temporary.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise UserError(f"no room left for the cache {self.path}; free some, or set XDG_CACHE_HOME") from None
+            raise UserError(
+                f"no room left for the cache {self.path}; free some, or give another with --cache"
+            ) from None
         self._kept.add(content)
 
     def _room(self, need: int) -> int:

@@ -105,4 +105,4 @@ def _unpack(tensorflow_datasets: Any, builder: Any, name: str, folder: Path, log
         with contextlib.suppress(OSError):  # another process was faster
             whole.rename(folder)
     if not folder.is_dir():
-        raise UserError(f"cannot write {folder}; set XDG_CACHE_HOME to another directory")
+        raise UserError(f"cannot write {folder}; give another with --cache")

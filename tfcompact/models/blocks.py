@@ -31,7 +31,7 @@ def conv(
     gamma: bool = True,
     name: str,
 ):
-    """Convolution without bias, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
+    """Convolution, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
     x = keras.layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer=_he(), name=name)(x)
     return activation(_bn(x, gamma, name), act, name)
 

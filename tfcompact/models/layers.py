@@ -7,7 +7,7 @@ CUSTOM: dict[str, type] = {}
 
 
 def register(cls: type) -> type:
-    """Makes `cls` known to Keras' serialization, by its bare name too: HDF5 files hold that one for wrapped layers."""
+    """Makes `cls` known to Keras' serialization, by its bare name too, which is what HDF5 files hold."""
     CUSTOM[cls.__name__] = cls
     return keras.saving.register_keras_serializable(package="tfcompact")(cls)
 

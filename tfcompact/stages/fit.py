@@ -1,4 +1,4 @@
-"""Trains a network: from scratch, or on from where another run left it."""
+"""Trains a network: from scratch, or with `--parent` on from the weights of another fit run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantization-aware training: a network that has learned to be int8. Without epochs it is post-training quantization.
+"""Quantization-aware training: a network that has learned to be int8. With no epochs, post-training quantization.
 
 Order matters (measured on MobileNetV3-Small, see docs/results.md): batch normalization folded and gates lowered
 first, so that what is trained is what is shipped; then ranges set from observed activations; only then training.
@@ -32,6 +32,7 @@ class Config(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.precision in ("auto", "float32"), "precision", self.precision, "auto or float32")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "1 or more")
         require(50 < self.percentile <= 100, "percentile", self.percentile, "in (50, 100]")
         require(self.sqnr_images >= 0, "sqnr_images", self.sqnr_images, "0 or more")

@@ -1,0 +1,97 @@
+"""The command line as a newcomer meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tfcompact import cli
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tfcompact", *words], capture_output=True, text=True, timeout=120)
+
+
+def refused(capsys, *words: str) -> str:
+    """The one line that a refused command prints."""
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_help_lists_every_command_without_importing_tensorflow():
+    code = "import sys; from tfcompact.cli import main; main(['--help']); sys.exit('tensorflow' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0
+    for command in cli.COMMANDS:
+        assert command in shown.stdout
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_its_options(command):
+    shown = run(command, "--help")
+    assert shown.returncode == 0
+    assert "tensorflow" not in shown.stderr
+    if command in ("train", "fit", "quantize", "export", "measure"):
+        assert "--data" in shown.stdout
+        assert "tfds:NAME" in shown.stdout  # the help text, not only the flag
+
+
+def test_models_lists_parameters_and_published_accuracy(capsys):
+    assert cli.main(["models", "--sort", "macs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if line.startswith("mobilenet")).startswith("mobilenet_v3_small")
+    assert any("3,538,984" in line and "71.8" in line for line in lines)
+
+
+def test_describe_ends_with_the_sums(capsys):
+    assert cli.main(["describe", "mobilenet_v2_0.35", "--classes", "10", "--px", "96"]) == 0
+    out = capsys.readouterr().out
+    assert "block6_0_project" in out
+    assert "423,018" in out  # 1,691,208 of the reference less 990 classes of 1,281 parameters each
+
+
+def test_runs_says_what_to_type_where_there_are_none(tmp_path, capsys):
+    cli.main(["runs", "--runs", str(tmp_path)])
+    printed = capsys.readouterr()
+    assert "make train" in printed.out + printed.err
+
+
+def test_a_wrong_command_suggests_the_nearest(capsys):
+    assert refused(capsys, "trian") == "tfcompact trian: no command named 'trian'; did you mean train?"
+
+
+def test_a_wrong_model_is_told_before_tensorflow_loads(capsys):
+    line = refused(capsys, "fit", "--model", "mobilenetv2_0.35")
+    assert line == "tfcompact fit: no model named 'mobilenetv2_0.35'; did you mean mobilenet_v2_0.35 or mobilenet_v2?"
+
+
+def test_a_value_out_of_range_names_what_is_allowed(capsys):
+    line = refused(capsys, "fit", "--label-smoothing", "1.5")
+    assert line == "tfcompact fit: label_smoothing must be in [0, 1), not 1.5"
+
+
+def test_a_folder_that_is_not_there(capsys, tmp_path):
+    line = refused(capsys, "fit", "--data", str(tmp_path / "photos"), "--runs", str(tmp_path))
+    assert "no folder" in line
+    assert "digits" in line
+
+
+def test_a_stage_without_its_parent_says_which_to_run(capsys, tmp_path):
+    line = refused(capsys, "quantize", "--runs", str(tmp_path))
+    assert line.endswith("try: make fit MODEL=mobilenet_v2")
+
+
+@pytest.mark.parametrize("item", ["epochs=3", "fit.epochs", "fit=3"])
+def test_set_shows_its_form(capsys, item, tmp_path):
+    assert "fit.epochs=30" in refused(capsys, "train", "--runs", str(tmp_path), "--set", item)
+
+
+def test_set_reads_toml_values():
+    overrides: dict = {}
+    for item in ("fit.epochs=3", "fit.learning_rate=1e-3", "fit.optimizer=sgd", "quantize.class_weights=true"):
+        cli._add_override(overrides, item)
+    assert overrides == {
+        "fit": {"epochs": 3, "learning_rate": 1e-3, "optimizer": "sgd"},
+        "quantize": {"class_weights": True},
+    }

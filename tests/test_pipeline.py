@@ -1,0 +1,180 @@
+"""From images to verified files, on the built-in digits, with every stage as short as it can be."""
+
+import csv
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfcompact import export, lite, metadata, models, pipeline, runs
+from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure import host
+from tfcompact.pipeline import Pipeline, configured
+from tfcompact.target import Target
+
+MODEL = "mobilenet_v2_0.35"
+LENIENT = export.Config(largest_loss=100.0, least_agreement=0.0, images=50, samples=3)
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory) -> Pipeline:
+    return Pipeline(Target(MODEL, data="digits", px=32, runs=tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture(scope="module")
+def fit(line):
+    return line.run("fit", configured("fit", {"epochs": 2, "batch": 128}))
+
+
+@pytest.fixture(scope="module")
+def quantized(line, fit):
+    return line.run(
+        "quantize", configured("quantize", {"epochs": 1, "batch": 128, "calibration_images": 64}), fit.name
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(line, quantized):
+    return line.export(LENIENT, quantized.name)
+
+
+def test_a_run_records_what_made_it(line, fit):
+    inputs = fit.provenance["inputs"]
+    assert inputs["parent"] is None
+    assert inputs["config"]["epochs"] == 2
+    assert inputs["config"]["optimizer"] == "adamw"  # defaults are spelled out
+    assert fit.provenance["data"]["classes"] == [str(i) for i in range(10)]
+    assert fit.provenance["cpu_seconds"] > 0
+    with (fit.path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert list((fit.path / "tensorboard").iterdir())
+    assert not (fit.path / "scratch").exists()
+
+
+def test_asked_again_it_is_not_run_again(line, fit):
+    before = (fit.path / "provenance.json").stat().st_mtime_ns
+    again = line.run("fit", configured("fit", {"epochs": 2, "batch": 128}))
+    assert again.path == fit.path
+    assert (fit.path / "provenance.json").stat().st_mtime_ns == before
+
+
+def test_another_option_or_seed_is_another_run(line, fit):
+    other = Pipeline(Target(MODEL, data="digits", px=32, runs=line.target.runs, seed=1))
+    assert other.run("fit", configured("fit", {"epochs": 0})).path != fit.path
+
+
+def test_quantize_follows_the_newest_fit_and_keeps_its_images(quantized, fit):
+    assert quantized.parent is not None
+    assert quantized.parent.name == fit.name
+    assert quantized.provenance["inputs"]["px"] == 32
+    assert min(quantized.notes["sqnr_db"].values()) > 0
+    assert quantized.provenance["inputs"]["normalization"]["mean"] == [128.0]  # on the grid of uint8 pixels
+
+
+def test_every_format_is_written_and_is_what_it_says(exported):
+    assert [a.format for a in exported.artifacts] == list(export.FORMATS)
+    for artifact in exported.artifacts:
+        content = (exported.path / artifact.path).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == artifact.sha256
+        said = metadata.read(content)
+        assert said.labels == tuple(str(i) for i in range(10))
+        assert said.normalization == artifact.normalization
+        assert artifact.checks["images"] == 50
+        assert artifact.checks["parameters"] == 423_018
+        if artifact.format in export.INTEGER:
+            assert lite.stray_floats(content) == []
+            assert artifact.checks["xnnpack_partitions"] == 1
+    uint8 = exported.artifacts[0]
+    assert (uint8.input.scale, uint8.input.zero_point) == (pytest.approx(1 / 127.5), 128)
+
+
+def test_uint8_and_int8_are_the_same_network(exported, line, fit):
+    images, _ = line._data(fit).arrays("test", px=32, limit=40)
+    uint8, int8 = (lite.LiteModel(exported.path / f"model.{kind}.tflite")(images) for kind in export.INTEGER)
+    np.testing.assert_array_equal(uint8, int8)
+
+
+def test_labels_card_and_samples_lie_beside_the_files(exported):
+    assert (exported.path / "labels.txt").read_text().splitlines() == [str(i) for i in range(10)]
+    card = (exported.path / "model_card.md").read_text()
+    assert exported.artifacts[0].sha256[:12] in card
+    assert "digits" in card
+    samples = sorted((exported.path / "samples").iterdir())
+    assert len(samples) == 3
+    assert Image.open(samples[0]).size == (32, 32)
+
+
+def test_measure_saves_a_row_for_each_file(line, exported):
+    rows = line.measure(host.Config(min_seconds=0, images=20), exported.name)
+    assert {row.format for row in rows} == set(export.FORMATS)
+    for row in rows:
+        assert len(row.wall_ms) >= 50
+        assert row.accuracy.images == 20
+    assert set(runs.measurements(line.target.runs, MODEL)) == set(rows)
+
+
+def test_a_fit_run_has_no_integer_files(line, fit):
+    assert {a.format for a in line.export(LENIENT, fit.name).artifacts} == {"float32", "float16", "dynamic"}
+    with pytest.raises(UserError, match=f"try: make quantize MODEL={MODEL}"):
+        line.export(export.Config(formats=("int8",)), fit.name)
+
+
+def test_the_gate_stops_a_file_and_leaves_nothing(line, quantized, monkeypatch):
+    monkeypatch.setattr(export, "convert", _swapped_classes(export.convert))
+    strict = export.Config(formats=("int8",), images=40)
+    with pytest.raises(UserError, match="agrees with its Keras model on .* the file was not written"):
+        line.export(strict, quantized.name)
+    assert not list((line.target.runs / MODEL).glob("export-*.partial"))
+
+
+def test_the_gate_names_a_tensor_that_stayed_float(line, quantized, monkeypatch):
+    convert = export.convert
+    monkeypatch.setattr(export, "convert", lambda model, format, images: convert(model, "float32", images))
+    with pytest.raises(UserError, match="tensors stayed float, the first is"):
+        line.export(export.Config(formats=("int8",), images=39), quantized.name)
+
+
+def test_images_of_other_classes_are_refused(line, fit, flowers):
+    other = Pipeline(Target(MODEL, data=str(flowers), runs=line.target.runs))
+    with pytest.raises(UserError, match="was trained on 10 classes"):
+        other.run("quantize", parent=fit.name)
+
+
+def test_another_size_than_the_parent_is_refused(line, fit):
+    other = Pipeline(Target(MODEL, px=64, runs=line.target.runs))
+    with pytest.raises(UserError, match="has images of 32 px, not 64"):
+        other.run("quantize", parent=fit.name)
+
+
+def test_names_that_are_not_there_are_told(line):
+    with pytest.raises(UnknownName, match="did you mean epochs"):
+        configured("fit", {"epoch": 3})
+    with pytest.raises(UnknownName, match="known: default"):
+        line.train("nosuch")
+    with pytest.raises(UserError, match="no finished run"):
+        line.run("quantize", parent="fit-00000000")
+
+
+@pytest.mark.parametrize(("model", "native", "px"), [
+    ("mobilenet_v2", 8, 64), ("mobilenet_v2", 33, 64), ("mobilenet_v2", 96, 96), ("mobilenet_v2", 500, 224),
+    ("inception_v3", 8, 75), ("inception_v3", 256, 256), ("inception_v3", 2000, 299),
+])  # fmt: skip
+def test_image_size_follows_data_and_network(model, native, px):
+    assert pipeline.suitable_px(models.spec(model), native) == px
+
+
+def _swapped_classes(convert):
+    """A converter whose files name other classes: the last layer's kernel is turned around."""
+
+    def broken(model, format, images):
+        from tfcompact.graph import clone
+
+        copy = clone(model)
+        layer = copy.get_layer("logits")
+        kernel, bias = layer.get_weights()
+        layer.set_weights([-kernel, -bias])
+        return convert(copy, format, images)
+
+    return broken
