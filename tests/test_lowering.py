@@ -7,6 +7,7 @@ import pytest
 
 from tfcompact import graph, lowering, models, quantization
 from tfcompact.backend import keras, tf
+from tfcompact.errors import UserError
 from tfcompact.models.layers import HSigmoid, HSwish, Scale, ShiftedReLU6
 from tfcompact.types import Normalization
 
@@ -233,7 +234,8 @@ def test_a_shared_layer_behind_a_gate() -> None:
     a, b = HSwish()(_conv(inputs)), HSwish()(_conv(inputs))
     shared = L.Conv2D(4, 1, name="shared")
     model = randomize(keras.Model(inputs, L.Add()([shared(a), shared(b)])))
-    assert_same(lowering.lower(model), model)
+    with pytest.raises(UserError, match="layer shared is used twice, behind a gate"):
+        lowering.lower(model)
 
 
 def _swish_and_excite():

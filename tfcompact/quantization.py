@@ -385,7 +385,7 @@ def _flat(outputs: Any) -> list[Any]:
 
 
 def _steps(kernel: Any, axis: int) -> Any:
-    """The kernel's quantization step for every index along `axis`, with all its dimensions; 1/127 for an empty one."""
+    """The kernel's quantization step for every index along `axis`, dimensions kept; 1/127 for an empty one."""
     others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
     largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
     return tf.where(largest > 0, largest, 1.0) / 127

@@ -124,8 +124,8 @@ def recording(
 ) -> Iterator[Path]:
     """A directory to fill; it becomes the finished run when the block ends without an exception.
 
-    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process is
-    handed out again with what it holds, for the stage to resume.
+    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process
+    is handed out again with what it holds, for the stage to resume.
     Raises `UserError` where another process is writing the same run.
     """
     final = root / model / f"{stage}-{key(inputs)}"

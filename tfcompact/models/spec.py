@@ -22,8 +22,8 @@ class ModelSpec:
 
     `build(shape, classes)` gives a Keras model: input `[n, px, px, 3]` float32, normalized; output logits
     `[n, classes]`. Where `aux_weight` is set, `build(..., aux=True)` adds the training-time auxiliary logits as a
-    second output, whose loss counts with that weight. `params`, `macs` (one image of `image_px`, 1000 classes) and `top1`
-    (published ImageNet accuracy in percent) have their `source`.
+    second output, whose loss counts with that weight. `params`, `macs` (one image of `image_px`, 1000 classes) and
+    `top1` (published ImageNet accuracy in percent) have their `source`.
     """
 
     name: str
