@@ -63,10 +63,7 @@ def test_a_wrong_command_suggests_the_nearest(capsys):
 
 def test_a_wrong_model_is_told_before_tensorflow_loads(capsys):
     line = refused(capsys, "fit", "--model", "mobilenetv2_0.35")
-    assert (
-        line
-        == "tfcompact fit: no model named 'mobilenetv2_0.35'; did you mean mobilenet_v2_0.35 or mobilenet_v2_0.5?"
-    )
+    assert line.endswith("no model named 'mobilenetv2_0.35'; did you mean mobilenet_v2_0.35 or mobilenet_v2_0.5?")
 
 
 def test_a_value_out_of_range_names_what_is_allowed(capsys):

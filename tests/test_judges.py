@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcompact import lite, metadata
+from tfcompact import export, lite, metadata
 from tfcompact.backend import keras, tf
-from tfcompact.data.images import decode, fit_square, normalize
+from tfcompact.data.images import decode, fit_square
+from tfcompact.pipeline import Pipeline, configured
+from tfcompact.target import Target
 from tfcompact.types import Normalization
 
 pytestmark = pytest.mark.judge
@@ -27,10 +29,9 @@ pytestmark = pytest.mark.judge
 ROOT = Path(__file__).parents[1]
 JUDGES = ROOT / "tests" / "judges"
 DATA = ROOT / os.environ.get("TFCOMPACT_TEST_DATA", "../shared/data")
-PX, PHOTOGRAPHS = 64, 200
-LABELS = ("daisy", "Löwenzahn (dandelion)", "roses", "sunflowers", "tulips")
+PX, PHOTOGRAPHS, LEARNED = 64, 200, 100
 FOLDERS = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
-NORMALIZATION = Normalization()
+LABELS = ("Löwenzahn (dandelion)", *(name for name in FOLDERS if name != "dandelion"))  # sorted, as classes are
 TASK_LIBRARY, MEDIAPIPE = ("task-library", "task_library.py"), ("mediapipe", "mediapipe_tasks.py")
 
 
@@ -71,63 +72,40 @@ def members(archive: str, choose) -> list[bytes]:
         return [tar.extractfile(name).read() for name in choose(names)]
 
 
+def flowers(folder: str, first: int, count: int) -> list[bytes]:
+    """`count` photographs of one kind, as JPEG, from number `first` on."""
+    return members("flowers.tar", lambda names: [n for n in names if f"/{folder}/" in n][first : first + count])
+
+
 @pytest.fixture(scope="module")
 def photographs() -> list[bytes]:
-    """200 photographs of a thousand kinds of things, as JPEG."""
-    return members("imagenet-sample.tar", lambda names: names[:: len(names) // PHOTOGRAPHS][:PHOTOGRAPHS])
+    """200 photographs, as JPEG, that the judged network has not seen."""
+    return [data for folder in FOLDERS for data in flowers(folder, LEARNED, PHOTOGRAPHS // len(FOLDERS))]
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> dict[str, Path]:
-    """The files to judge: form -> path. Here a small network that saw 400 photographs of flowers a few times."""
-    pixels, classes = [], []
-    for i, folder in enumerate(FOLDERS):
-        for data in members("flowers.tar", lambda names, f=folder: [n for n in names if f"/{f}/" in n][:80]):
-            pixels.append(fit_square(decode(data), PX))
-            classes.append(i)
-    images = normalize(np.stack(pixels).astype(np.float32), NORMALIZATION)
-    network = trained(images, np.array(classes))
-    folder = tmp_path_factory.mktemp("judged")
-    found = {}
-    for form in ("uint8", "float32"):
-        found[form] = folder / f"flowers.{form}.tflite"
-        found[form].write_bytes(converted(network, form, images[::5]))
-    return found
-
-
-def trained(images: np.ndarray, classes: np.ndarray) -> keras.Model:
-    keras.utils.set_random_seed(0)
-    x = inputs = keras.Input((PX, PX, 3))
-    for channels in (16, 32, 48, 64):
-        x = keras.layers.Conv2D(channels, 3, strides=2, padding="same", use_bias=False)(x)
-        x = keras.layers.ReLU(6.0)(keras.layers.BatchNormalization(momentum=0.8)(x))
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    network = keras.Model(inputs, keras.layers.Dense(len(LABELS), activation="softmax")(x))
-    network.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
-    network.fit(images, classes, batch_size=40, epochs=12, verbose=0)
-    return network
-
-
-def converted(network: keras.Model, form: str, samples: np.ndarray) -> bytes:
-    function = tf.function(network).get_concrete_function(tf.TensorSpec((1, PX, PX, 3)))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], network)
-    if form == "uint8":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in samples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
-    return metadata.attach(
-        converter.convert(), name="flowers", description="A test.", labels=LABELS, normalization=NORMALIZATION
-    )
+    """The files to judge, format -> path: what the pipeline exports after a short training on 500 photographs."""
+    images = tmp_path_factory.mktemp("photographs")
+    for folder in FOLDERS:
+        place = images / (LABELS[0] if folder == "dandelion" else folder)
+        place.mkdir()
+        for i, data in enumerate(flowers(folder, 0, LEARNED)):
+            (place / f"{i}.jpg").write_bytes(data)
+    line = Pipeline(Target("mobilenet_v2_0.35", data=str(images), px=PX, runs=tmp_path_factory.mktemp("runs")))
+    fit = line.run("fit", configured("fit", {"epochs": 12}))
+    quantized = line.run("quantize", configured("quantize", {"epochs": 1}), fit.name)
+    # With 50 validation images one is two points; the gate's own limits are for other tests.
+    run = line.export(export.Config(("uint8", "float32"), largest_loss=10.0, least_agreement=80.0), quantized.name)
+    return {a.format: run.path / a.path for a in run.artifacts}
 
 
 @pytest.mark.parametrize("form", ["uint8", "float32"])
 def test_judges_see_our_labels_on_real_photographs(judge, exported, photographs, form: str) -> None:
-    """The same first label on 99 % of the photographs, and on all where our first two are more than 2 steps apart.
+    """The same first label on 99 % of 200 photographs, and on all where our first two are more than 2 steps apart.
 
-    Where several classes share our highest probability there is no one first label: 1 to 6 of 200 photographs, over
-    eight such networks, and each judge's sort then ends as it likes. A judge that names one of them agrees here;
-    the count that takes our own choice for the only right one is printed beside it, and was 197 to 199.
+    Where two classes share our highest probability, each judge's sort ends as it likes; such ties are counted in the
+    line that is printed, and count as disagreement where the judge names the other class.
     """
     model, labels = lite.LiteModel(exported[form]), metadata.read(exported[form]).labels
     images = np.stack([fit_square(decode(data), model.image_px) for data in photographs])
@@ -137,18 +115,17 @@ def test_judges_see_our_labels_on_real_photographs(judge, exported, photographs,
     assert all(c["label"] == labels[c["index"]] for line in theirs for c in line)
     chosen = np.array([line[0]["index"] for line in theirs])
     identical = chosen == ours.argmax(axis=1)
-    agreed = ours[np.arange(len(ours)), chosen] == ours.max(axis=1)
     second, first = np.sort(ours, axis=1)[:, -2:].T
     clear = first - second > 2 / 256
     worst = max(abs(p[c["index"]] - c["score"]) for p, line in zip(ours, theirs, strict=True) for c in line)
     print(
-        f"\n{judge.name}, {form}: of {len(ours)} photographs {identical.sum()} have the same label, "
-        f"{agreed.sum()} with ties counted; {identical[clear].sum()} of {clear.sum()} clear ones; "
-        f"{(first == second).sum()} ties; largest difference of a probability {worst:.4f}"
+        f"\n{judge.name}, {form}: the same label on {identical.sum()} of {len(ours)} photographs, on "
+        f"{identical[clear].sum()} of the {clear.sum()} clear ones; {(first == second).sum()} ties; "
+        f"largest difference of a probability {worst:.4f}"
     )
     assert clear.mean() > 0.5  # a network that cannot decide would prove nothing
     assert identical[clear].all()
-    assert agreed.mean() >= 0.99
+    assert identical.mean() >= 0.99
 
 
 def test_task_library_reads_all_of_our_metadata(judge, exported, photographs) -> None:
@@ -161,7 +138,7 @@ def test_task_library_reads_all_of_our_metadata(judge, exported, photographs) ->
     (image,), (probability,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
     assert head["metadata"]["name"] == own.name
     assert image["content"]["content_properties"]["color_space"] == "RGB"
-    assert image["process_units"][0]["options"] == {"mean": [127.5], "std": [127.5]}
+    assert image["process_units"][0]["options"] == {"mean": [128.0], "std": [127.5]}
     assert image["stats"] == {"max": [255.0], "min": [0.0]}
     assert probability["associated_files"][0]["type"] == "TENSOR_AXIS_LABELS"
     assert tuple(head["files"][probability["associated_files"][0]["name"]].splitlines()) == own.labels

@@ -21,8 +21,8 @@ from tfcompact.target import Target
 
 # px and epochs are what ten CPU minutes allow on two cores.
 PLAN = {
-    "mobilenet_v2": {"px": 64, "fit": 8, "quantize": 1, "seeds": (0, 1, 2)},
-    "mobilenet_v3_small": {"px": 96, "fit": 16, "quantize": 4, "seeds": (0,)},
+    "mobilenet_v2": {"px": 64, "fit": 14, "quantize": 2, "seeds": (0, 1, 2)},
+    "mobilenet_v3_small": {"px": 96, "fit": 18, "quantize": 3, "seeds": (0,)},
     "inception_v3": {"px": 75, "fit": 3, "quantize": 1, "seeds": (0,)},
 }
 

@@ -1,0 +1,104 @@
+"""What our training loop costs over a bare Keras `model.fit` of the same network on the same batches.
+
+    python tests/benchmarks/fit_overhead.py path/to/photos [--model mobilenet_v2_0.35] [--px 96] [--rounds 5]
+
+Both train for an epoch in turns, with validation at its end. Ours adds the moving average of all weights, seeds,
+checkpoint, metrics.csv, TensorBoard events and progress. Prints the median of the paired ratios and their range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tfcompact import loop, models, runs
+from tfcompact.backend import keras, tf
+from tfcompact.data import open_images
+from tfcompact.stages.fit import Config
+from tfcompact.types import Context, Normalization
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--model", default="mobilenet_v2_0.35")
+    parser.add_argument("--px", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_images(options.data, cache=Path(folder, "cache"))
+        config = Config(epochs=options.rounds + 1)
+        console = Console(quiet=True)
+        context = Context(
+            models.spec(options.model), data, options.px, Normalization(), 0, Path(folder, "run"), console
+        )
+        context.directory.mkdir()
+        steps = data.steps_per_epoch(config.batch)
+
+        def network():
+            keras.utils.set_random_seed(0)
+            return models.build(options.model, px=options.px, classes=len(data.classes))
+
+        def batches(epoch: int):
+            return data.training(
+                px=options.px,
+                batch=config.batch,
+                normalization=context.normalization,
+                augment=config.augment,
+                seed=0,
+                start_epoch=epoch,
+                epochs=epoch + 1,
+            )
+
+        validation = data.batches(
+            "validation", px=options.px, batch=config.batch, normalization=context.normalization
+        )
+        one_hot = validation.map(lambda x, y: (x, tf.one_hot(y, len(data.classes))))
+
+        bare = network()
+        bare.compile(
+            loop._optimizer(config, steps, bare),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+            metrics=["accuracy"],
+        )
+        ours = loop.Trainer(network(), config, data, 0.0)
+        ours.compile(optimizer=loop._optimizer(config, steps, ours.network))
+        callback = loop._Epochs(loop.State(ours, context), config, context, steps)
+
+        def epoch_of_bare(epoch: int) -> None:
+            bare.fit(batches(epoch), steps_per_epoch=steps, verbose=0, validation_data=one_hot)
+
+        def epoch_of_ours(epoch: int) -> None:
+            ours.fit(
+                batches(epoch),
+                steps_per_epoch=steps,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                verbose=0,
+                callbacks=[callback],
+            )
+
+        seconds: dict[str, list[float]] = {"bare": [], "ours": []}
+        for epoch in range(options.rounds + 1):  # the first is for tracing, and fills the cache
+            for name, run in sorted({"bare": epoch_of_bare, "ours": epoch_of_ours}.items(), reverse=bool(epoch % 2)):
+                start = time.perf_counter()
+                run(epoch)
+                seconds[name].append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(seconds["ours"][1:], seconds["bare"][1:], strict=True)]
+    machine = runs.machine()
+    print(
+        f"{options.model}, {options.px} px, batch {config.batch}, {steps} steps an epoch; {machine['processor']}, "
+        f"{machine['cores']} cores; n = {options.rounds} epochs each, in turns"
+    )
+    for name in seconds:
+        print(f"{name}: {statistics.median(seconds[name][1:]):.2f} s an epoch (median)")
+    print(f"ours / bare: {statistics.median(ratios):.3f} (median), from {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
