@@ -7,24 +7,24 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-LOCK := $(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+LOCK := $(shell cksum < requirements.lock | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(LOCK)
-RUN := $(VENV)/bin/tfcompact
+RUN := $(VENV)/bin/python -m tfcompact
 # By way of the environment, so that a path may hold quotes and dollar signs.
-export DATA
-OPTIONS = --model $(MODEL) $(if $(DATA),--data "$$DATA") $(ARGS)
+export TFCOMPACT_DATA := $(value DATA)
+OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 
 STAGES := train fit quantize export measure
-.PHONY: help setup $(STAGES) report runs models describe app test lint judges clean-judges
+.PHONY: help setup $(STAGES) report runs models describe options app test lint judges
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo 'make train MODEL=mobilenet_v2               train, quantize, export, measure on the built-in digits'
 	@echo 'make train MODEL=inception_v3 DATA=photos   the same on your photographs: photos/CLASS/*.jpg'
 	@echo
-	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s'|'
+	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo
-	@echo '  MODEL=$(MODEL)  DATA=$(if $(DATA),$(DATA),digits)  ARGS="--epochs 30 …": any option of the command (make options STAGE=fit)'
+	@echo '  MODEL=$(MODEL) and the built-in digits unless given; ARGS="--epochs 30 …" is any option (make options STAGE=fit)'
 
 $(READY):
 	@found=$$($(or $(PYTHON),false) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || found=none; \
@@ -32,7 +32,10 @@ $(READY):
 	echo "tfcompact needs Python 3.11, 3.12 or 3.13, and found $$found$(if $(PYTHON), at $(PYTHON)); say where one is: make PYTHON=/path/to/python3.12" >&2; \
 	exit 2;; esac
 	@echo 'setting up $(VENV) with the packages of requirements.lock: once, some minutes' >&2
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@here=$$($(VENV)/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null); \
+	want=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	test "$$here" = "$$want" || $(PYTHON) -m venv --clear $(VENV) || { \
+	echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 2; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@rm -f $(VENV)/.ready-*; touch $@
@@ -59,11 +62,11 @@ options: $(READY) ## the options of STAGE=train, fit, quantize, export or measur
 	@$(RUN) $(or $(STAGE),train) --help
 
 app: $(READY) ## classify and compare in the browser
-	@$(VENV)/bin/streamlit run streamlit_app/app.py -- $(ARGS)
+	@$(VENV)/bin/python -m streamlit run streamlit_app/app.py -- $(ARGS)
 
 test: $(READY) ## all tests, the judges' too on Python 3.11; ARGS=--slow for the long ones
 	@$(VENV)/bin/python tests/judges/environments.py || echo "the judges' tests will be skipped" >&2
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 lint: $(READY) ## ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
 judges: $(READY) ## the environments of tflite-support and mediapipe, which judge our files (Python 3.11 only)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,32 @@ def test_a_wrong_model_is_told_before_tensorflow_loads(capsys):
 def test_a_value_out_of_range_names_what_is_allowed(capsys):
     line = refused(capsys, "fit", "--label-smoothing", "1.5")
     assert line == "tfcompact fit: label_smoothing must be in [0, 1), not 1.5"
+
+
+def test_a_misspelt_option_suggests_the_nearest(capsys):
+    assert refused(capsys, "fit", "--epoch", "3").startswith("tfcompact fit: no option --epoch; did you mean --epochs")
+
+
+def test_a_value_of_another_type_is_one_line(capsys, tmp_path):
+    assert "abc" in refused(capsys, "fit", "--epochs", "abc")
+    assert refused(capsys, "train", "--runs", str(tmp_path), "--set", "fit.epochs=abc").endswith(
+        "fit.epochs must be int, not 'abc'"
+    )
+    assert "--help lists them" in refused(capsys, "describe")
+
+
+@pytest.mark.slow
+def test_the_main_job_ends_with_the_file_for_an_app(capfd, tmp_path):
+    words = ["--model", "mobilenet_v2_0.35", "--px", "32", "--epochs", "12", "--runs", str(tmp_path)]
+    assert cli.main(["train", *words, "--set", "quantize.epochs=1", "fit.augment.crop=false"]) == 0
+    out = capfd.readouterr().out
+    file = Path(next(line for line in out.splitlines() if line.startswith("the file for an app: ")).split(": ")[1])
+    assert file.name == "model.uint8.tflite"
+    assert file.is_file()
+    assert Path(out.splitlines()[-1]) == file.parent
+    assert (tmp_path / "report" / "pareto.png").is_file()
+    assert "epoch 12/12" in out
+    assert "left" in out  # the time to go
 
 
 def test_a_folder_that_is_not_there(capsys, tmp_path):

@@ -129,6 +129,31 @@ def test_the_gate_stops_a_file_and_leaves_nothing(line, quantized, monkeypatch):
     assert not list((line.target.runs / MODEL).glob("export-*.partial"))
 
 
+def test_another_format_that_fails_is_left_out_and_said(line, quantized, monkeypatch):
+    convert = export.convert
+    broken = _swapped_classes(convert)
+    monkeypatch.setattr(export, "convert", lambda m, f, i: (broken if f == "float16" else convert)(m, f, i))
+    config = export.Config(("uint8", "float16"), images=41, largest_loss=20.0, least_agreement=50.0)
+    run = line.export(config, quantized.name)
+    assert [a.format for a in run.artifacts] == ["uint8"]
+    assert not (run.path / "model.float16.tflite").exists()
+    assert "agrees with its Keras model" in run.notes["refused"]["float16"]
+
+
+def test_a_tie_of_8_bits_agrees_and_a_step_does_not():
+    step = 1 / 256
+    given = np.array([[100, 100, 0], [100, 99, 0]], np.float32) * step
+    expected = np.array([[0.39, 0.4, 0.0], [0.39, 0.4, 0.0]])
+    assert export.compare(given, expected, np.array([1, 1]), step)["agreement"] == 0.5
+
+
+def test_a_folder_called_like_a_set_does_not_take_its_place(line, fit, tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    other = Pipeline(Target(MODEL, px=32, runs=tmp_path / "runs"))
+    assert other.run("fit", configured("fit", {"epochs": 0})).provenance["data"]["source"] == "digits"
+
+
 def test_the_gate_names_a_tensor_that_stayed_float(line, quantized, monkeypatch):
     convert = export.convert
     monkeypatch.setattr(export, "convert", lambda model, format, images: convert(model, "float32", images))
@@ -151,6 +176,9 @@ def test_another_size_than_the_parent_is_refused(line, fit):
 def test_names_that_are_not_there_are_told(line):
     with pytest.raises(UnknownName, match="did you mean epochs"):
         configured("fit", {"epoch": 3})
+    with pytest.raises(UnknownName, match="did you mean flip"):
+        configured("fit", {"augment": {"flop": True}})
+    assert configured("fit", {"augment": {"flip": False}, "learning_rate": 1}).augment.flip is False
     with pytest.raises(UnknownName, match="known: default"):
         line.train("nosuch")
     with pytest.raises(UserError, match="no finished run"):

@@ -5,7 +5,9 @@ Only the chosen command's modules are imported, so `tfcompact --help` answers be
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ from tfcompact.errors import UnknownName, UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; the exit status is 0, 2 for a `UserError`, 130 where it was interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "help"):
         _print_help()
         return 0
     if words[0] == "--version":
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tfcompact {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last completed epoch", file=sys.stderr)
+        print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
@@ -123,6 +125,7 @@ def _report(name: str, words: Sequence[str]) -> None:
         out: Path | None = opt(None, "directory for report.md, report.csv and pareto.png; <runs>/report unless given")
 
     options = _parse(Report, name, words)
+    _known(options.model)
     written = report.write(options.runs, options.model, options.out)  # tells where nothing was measured yet
     report.print_table(_console(), report.rows(options.runs, options.model), options.runs)
     for path in written:
@@ -141,6 +144,7 @@ def _runs(name: str, words: Sequence[str]) -> None:
         runs: Path = opt(ROOT, "directory of all runs")
 
     options = _parse(Runs, name, words)
+    _known(options.model)
     report.print_runs(_console(), options.runs, options.model)
 
 
@@ -228,6 +232,13 @@ def _pipeline(options: Any) -> Any:
     return Pipeline(_part(options, _target()), _console())
 
 
+def _known(model: str | None) -> None:
+    from tfcompact import models
+
+    if model is not None:
+        models.spec(model)
+
+
 def _console() -> Any:
     from rich.console import Console
 
@@ -268,8 +279,33 @@ def _parse(command: type, name: str, words: Sequence[str]) -> Any:
         kind = Annotated[hints[f.name], tyro.conf.arg(help=help)] if help else hints[f.name]
         annotated.append((f.name, kind, _same_default(f) if _has_default(f) else dataclasses.field()))
     described = dataclasses.make_dataclass("Options", annotated, frozen=True)
-    description = _help(name, COMMANDS[name])
-    return tyro.cli(described, prog=f"tfcompact {name}", description=description, args=list(words))
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(
+                described, prog=f"tfcompact {name}", description=_help(name, COMMANDS[name]), args=list(words)
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise UserError(_one_line(heard.getvalue(), name, words, described)) from None
+        raise
+
+
+def _one_line(box: str, name: str, words: Sequence[str], command: type) -> str:
+    """What the parser put into a box, as a line; a misspelt option with the nearest one."""
+    from tfcompact.errors import suggestion
+
+    known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(command)]
+    wrong = [
+        word for word in words if word.startswith("--") and word.partition("=")[0].partition(".")[0] not in known
+    ]
+    if wrong and "Unrecognized" in box:
+        return f"no option {wrong[0]}; {suggestion(wrong[0], known)}"
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
+    said = [
+        line for line in lines if line and "arsing error" not in line and not line.startswith("For full helptext")
+    ]
+    return f"{' '.join(said[:2]) or 'these options cannot be read'}; tfcompact {name} --help lists them"
 
 
 def _has_default(f: Any) -> bool:
@@ -293,7 +329,11 @@ def _add_override(overrides: dict[str, dict[str, Any]], item: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    overrides.setdefault(stage, {})[option] = value
+    table = overrides.setdefault(stage, {})
+    *groups, last = option.split(".")
+    for group in groups:  # fit.augment.flip
+        table = table.setdefault(group, {})
+    table[last] = value
 
 
 if __name__ == "__main__":

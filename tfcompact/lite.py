@@ -70,7 +70,10 @@ class LiteModel:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 `[n, classes]`, of RGB pixels, uint8 `[n, px, px, 3]`."""
-        return self.dequantized(self.raw(self.prepared(images)))
+        parts = [
+            self.raw(self.prepared(images[i : i + 32])) for i in range(0, len(images), 32)
+        ]  # bounds float copies
+        return self.dequantized(np.concatenate(parts)) if parts else np.empty((0, self.classes), np.float32)
 
     def prepared(self, images: np.ndarray) -> np.ndarray:
         """Pixels, uint8 `[n, px, px, 3]`, as this file takes them.

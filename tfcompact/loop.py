@@ -56,14 +56,18 @@ def train(model: Any, config: Training, context: Context, *, aux_weight: float =
             start_epoch=state.epoch,
             epochs=config.epochs,
         )
-        trainer.fit(
-            images,
-            steps_per_epoch=steps,
-            initial_epoch=state.epoch,
-            epochs=config.epochs,
-            verbose=0,
-            callbacks=[_Epochs(state, config, context, steps)],
-        )
+        epochs = _Epochs(state, config, context, steps)
+        try:
+            trainer.fit(
+                images,
+                steps_per_epoch=steps,
+                initial_epoch=state.epoch,
+                epochs=config.epochs,
+                verbose=0,
+                callbacks=[epochs],
+            )
+        finally:
+            epochs.close()  # or an interrupted bar would keep the terminal's cursor
     return _conclude(trainer, state, config, context)
 
 
@@ -197,7 +201,8 @@ class _Epochs(keras.callbacks.Callback):
         self.started, self.begun_at = time.monotonic(), self.state.epoch
         self.bar.start()
 
-    def on_train_end(self, logs=None):
+    def close(self) -> None:
+        """Gives the terminal and the log files back."""
         self.bar.stop()
         self.log.close()
 
@@ -211,7 +216,6 @@ class _Epochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         trainer, optimizer = self.state.trainer, self.state.trainer.optimizer
         if not math.isfinite(logs["loss"]):
-            self.bar.stop()
             raise UserError(
                 f"the loss became {logs['loss']} in epoch {epoch + 1}; try a lower learning rate, "
                 f"e.g. --learning-rate {self.config.learning_rate / 4:g}"

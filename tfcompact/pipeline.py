@@ -10,6 +10,8 @@ import functools
 import json
 import os
 import tomllib
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, models, runs
+from tfcompact import export, graph, models, runs
 from tfcompact.backend import keras, tf
-from tfcompact.errors import UnknownName, UserError
+from tfcompact.data import is_name, open_images
+from tfcompact.errors import RejectedArtifact, UnknownName, UserError
 from tfcompact.measure import host
 from tfcompact.stages import STAGES, stage
 from tfcompact.target import Target
@@ -86,14 +89,18 @@ class Pipeline:
     def export(self, config: export.Config | None = None, parent: str | None = None) -> runs.Run:
         """The finished run with the exported files, their `artifacts.json`, labels, model card and sample images.
 
-        Integer files come from the quantized run, float ones from the fit run before it. Raises `RejectedArtifact`
-        where a file does not pass; then nothing is written.
+        Integer files come from the quantized run, float ones from the fit run before it. A format that does not pass
+        the gate is left out, and why is in the notes; where it is the first one, `RejectedArtifact` is raised and
+        nothing is written.
         """
         before = self._parent(("quantize", "fit"), parent)
         integer = before.stage == "quantize"
         config = config or export.Config()
         if config.formats == export.FORMATS and not integer:  # all that this run allows
             config = dataclasses.replace(config, formats=tuple(f for f in export.FORMATS if f not in export.INTEGER))
+            self.console.print(
+                f"{before.name} is the newest run and not quantized: float files only", highlight=False
+            )
         if not integer and set(config.formats) & set(export.INTEGER):
             raise UserError(
                 f"{before.name} is not quantized, so it has no {' or '.join(export.INTEGER)} file; "
@@ -113,11 +120,25 @@ class Pipeline:
             images, labels = data.arrays("validation", px=px, limit=config.images)
             calibration, _ = data.arrays("train", px=px, limit=8)
             evidence = export.Evidence(images, labels, calibration)
-            artifacts = []
+            fit = next(r for r in before.chain if r.stage == "fit")
+            network = graph.inference(self.load(fit.name))
+            source = self._source(fit, network, network)
+            sources = dict.fromkeys(export.FORMATS, source)
+            if integer:
+                from tfcompact.quantization import deployable
+
+                source = self._source(before, deployable(self.load(before.name)), network)
+                sources |= dict.fromkeys(export.INTEGER, source)
+            artifacts, refused = [], {}
             for format in config.formats:
-                origin = before if format in export.INTEGER or not integer else before.parent
-                assert origin is not None  # a quantize run always has a parent
-                artifact = export.export(self._source(origin), format, config, evidence, directory)
+                try:
+                    artifact = export.export(sources[format], format, config, evidence, directory)
+                except RejectedArtifact as rejection:
+                    if format == config.formats[0]:  # the file for the app: without it there is no export
+                        raise
+                    refused[format] = str(rejection)
+                    self.console.print(str(rejection), highlight=False, markup=False)
+                    continue
                 artifacts.append(artifact)
                 self.console.print(
                     f"{artifact.path}: {artifact.bytes / 1e6:.2f} MB, validation accuracy "
@@ -126,11 +147,12 @@ class Pipeline:
                     highlight=False,
                 )
             (directory / "labels.txt").write_text("".join(f"{c}\n" for c in data.classes), encoding="utf-8")
-            card = export.model_card(self._source(before), artifacts, _history(before, data))
+            card = export.model_card(source, artifacts, [*_history(before, data), *refused.values()])
             (directory / "model_card.md").write_text(card, encoding="utf-8")
             _write_samples(directory / "samples", images[: config.samples], labels, data.classes)
             runs.write_json(directory / "artifacts.json", [a.to_json() for a in artifacts])
-            runs.write_json(directory / "notes.json", {"accuracy": artifacts[0].checks["accuracy"]})
+            accuracy = artifacts[0].checks["accuracy"]
+            runs.write_json(directory / "notes.json", {"accuracy": accuracy, "refused": refused})
 
         return self._record("export", inputs, data, make)
 
@@ -162,19 +184,21 @@ class Pipeline:
         """
         plan = load_recipe(recipe)
         overrides = overrides or {}
-        names = [name for name, _ in plan]
+        names = [*(name for name, _ in plan), "export", "measure"]
         for name in overrides:
             if name not in names:
                 raise UnknownName(f"stage of recipe {recipe}", name, names)
+        configs = {name: configured(name, dict(options) | dict(overrides.get(name, {}))) for name, options in plan}
+        export_config = configured("export", overrides.get("export", {}))
+        measure_config = configured("measure", overrides.get("measure", {}))
         parent: runs.Run | None = None
-        for name, options in plan:
+        for name, config in configs.items():
             self.console.rule(f"[bold]{name}[/]", align="left")
-            config = configured(name, options | dict(overrides.get(name, {})))
             parent = self.run(name, config, parent.name if parent else None)
         self.console.rule("[bold]export[/]", align="left")
-        exported = self.export(parent=parent.name if parent else None)
+        exported = self.export(export_config, parent.name if parent else None)
         self.console.rule("[bold]measure[/]", align="left")
-        self.measure(parent=exported.name)
+        self.measure(measure_config, exported.name)
         return exported
 
     def load(self, name: str) -> Any:
@@ -185,10 +209,11 @@ class Pipeline:
 
     @functools.cache  # noqa: B019  (a pipeline lives as long as one command)
     def _open(self, source: str) -> Any:
-        from tfcompact.data import open_images
-
         data = open_images(
-            source, cache=self.target.cache or self.target.runs / "cache", skip_unreadable=self.target.skip_unreadable
+            source,
+            cache=self.target.cache or self.target.runs / "cache",
+            skip_unreadable=self.target.skip_unreadable,
+            log=lambda line: self.console.print(line, highlight=False, markup=False),
         )
         for note in data.notes:
             self.console.print(note, highlight=False, markup=False)
@@ -238,12 +263,9 @@ class Pipeline:
             return self.load(parent.name)
         return models.build(self.spec.name, px=px, classes=classes, aux=True)
 
-    def _source(self, run: runs.Run) -> export.Source:
-        from tfcompact.graph import cost, inference
-
-        model = inference(self.load(run.name))
-        float_run = next(r for r in run.chain if r.stage == "fit")
-        counted = cost(inference(self.load(float_run.name)))
+    def _source(self, run: runs.Run, model: Any, network: Any) -> export.Source:
+        """`model`, made by `run`, to be exported; `network` is the float one whose cost is recorded."""
+        counted = graph.cost(network)
         return export.Source(
             model=model,
             name=self.spec.name,
@@ -262,7 +284,7 @@ class Pipeline:
         source = self.target.data or inputs_source(inputs, self.target.runs / self.spec.name) or "digits"
         facts = {
             "data": {
-                "source": str(Path(source).absolute()) if Path(source).is_dir() else source,
+                "source": source if is_name(source) else str(Path(source).expanduser().absolute()),
                 "name": data.name,
                 "classes": list(data.classes),
                 "sizes": dict(data.sizes),
@@ -297,13 +319,39 @@ def load_recipe(name: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def configured(name: str, options: Mapping[str, Any]) -> Any:
-    """The `Config` of stage `name` with `options` set. Raises `UnknownName` for an option it does not have."""
-    config = _stage(name).Config
-    known = {field.name for field in dataclasses.fields(config)}
-    for option in options:
-        if option not in known:
-            raise UnknownName(f"option of {name}", option, known)
-    return config(**options)
+    """The `Config` of a stage, `export` or `measure`, with `options` set; `{"augment": {"flip": False}}` goes inside.
+
+    Raises `UnknownName` for an option it does not have, and `UserError` for a value of another type.
+    """
+    config = {"export": export, "measure": host}.get(name) or _stage(name)
+    return _filled(config.Config, name, options)
+
+
+def _filled(config: Any, name: str, options: Mapping[str, Any]) -> Any:
+    hints = typing.get_type_hints(config)
+    values = {}
+    for option, value in options.items():
+        if option not in hints:
+            raise UnknownName(f"option of {name}", option, hints)
+        kind = hints[option]
+        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+            value = _filled(kind, f"{name}.{option}", value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and kind is float:
+            value = float(value)
+        if not _fits(value, kind):
+            raise UserError(f"{name}.{option} must be {getattr(kind, '__name__', kind)}, not {value!r}")
+        values[option] = value
+    return config(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return any(_fits(value, k) for k in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, typing.get_args(kind)[0]) for v in value)
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
 
 
 def _stage(name: str) -> Any:

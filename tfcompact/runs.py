@@ -130,7 +130,10 @@ def recording(
     """
     final = root / model / f"{stage}-{key(inputs)}"
     partial = final.with_name(final.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{partial} cannot be made ({error.strerror}); give another directory with --runs") from None
     started, clock, cpu = _now(), time.monotonic(), time.process_time()
     with (partial / ".lock").open("w") as lock:
         try:
@@ -159,11 +162,13 @@ def recording(
             "git": _git(),
             "versions": versions(),
         }
-        shutil.rmtree(partial / "scratch", ignore_errors=True)
         write_json(partial / "provenance.json", provenance)
         _sync(partial)
         partial.rename(final)
         (final / ".lock").unlink()
+        shutil.rmtree(
+            final / "scratch", ignore_errors=True
+        )  # last: until the rename it is what a kill leaves to go on from
         _sync_directory(final.parent)
 
 

@@ -25,7 +25,7 @@ from tfcompact.data.imageset import ImageSet
 from tfcompact.data.tfds import PREFIX, open_tfds
 from tfcompact.errors import UserError, suggestion
 
-__all__ = ["NO_AUGMENT", "Augment", "ImageSet", "open_images"]
+__all__ = ["NO_AUGMENT", "Augment", "ImageSet", "is_name", "open_images"]
 
 
 def open_images(
@@ -53,6 +53,11 @@ def open_images(
     else:
         collection = open_folder(_folder(source), kept, skip_unreadable=skip_unreadable, log=log)
     return ImageSet(collection, kept, max_bytes=max_cache_bytes)
+
+
+def is_name(source: str) -> bool:
+    """Whether `source` names a set, and not a folder."""
+    return source in SETS or source.startswith(PREFIX)
 
 
 def _folder(source: str) -> Path:

@@ -48,7 +48,6 @@ def open_folder(
     notes = list(found.notes)
     if bad:
         notes += [f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}:", *bad]
-        log(f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}")
 
     def load(i: int, at_least: int | None = None) -> Pixels:
         path, seen = good[i]
