@@ -8,6 +8,13 @@ from tfcompact import models
 from tfcompact.errors import UnknownName
 from tfcompact.options import require_choice
 
+_SHORT = {  # so that names, which reports address layers by, stay whole on 80 columns
+    "BatchNormalization": "BatchNorm",
+    "DepthwiseConv2D": "DepthwiseConv",
+    "GlobalAveragePooling2D": "GlobalAvgPool",
+    "AveragePooling2D": "AvgPool",
+    "MaxPooling2D": "MaxPool",
+}
 SORTS = ("family", "name", "parameters", "macs", "accuracy")
 
 
@@ -40,18 +47,19 @@ def layers_table(name: str, px: int | None = None, classes: int = 1000) -> Table
 
     model = models.build(name, px=px, classes=classes)
     total = graph.cost(model)
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_footer=True, title_justify="left")
-    table.add_column("layer", footer=f"{name}, {model.input_shape[1]} px, {classes} classes")
-    table.add_column("kind")
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), show_footer=True)
+    table.title, table.title_justify = f"{name}, {model.input_shape[1]} px, {classes} classes", "left"
+    table.add_column("layer", no_wrap=True)
+    table.add_column("kind", no_wrap=True)
     table.add_column("output", justify="right")
-    table.add_column("parameters", justify="right", footer=f"{total.trainable + total.non_trainable:,}")
-    table.add_column("multiply-adds", justify="right", footer=f"{total.macs / 1e6:,.2f} M")
+    table.add_column("params", justify="right", footer=f"{total.trainable + total.non_trainable:,}")
+    table.add_column("MACs", justify="right", footer=f"{total.macs / 1e6:,.2f} M")
     for layer in model.layers[1:]:
         macs = graph.macs(layer)
         table.add_row(
             layer.name,
-            type(layer).__name__,
-            " x ".join(str(n) for n in layer.output_shape[1:]),
+            _SHORT.get(type(layer).__name__, type(layer).__name__),
+            "x".join(str(n) for n in layer.output_shape[1:]),
             f"{layer.count_params():,}" if layer.count_params() else "",
             f"{macs / 1e6:,.2f} M" if macs else "",
         )
