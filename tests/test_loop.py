@@ -28,11 +28,6 @@ L = keras.layers
 PLAIN = {"norm_batches": 0, "ema": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _deterministic():
-    tf.config.experimental.enable_op_determinism()
-
-
 def network(*, aux: bool = False, norm: bool = True, dropout: float = 0.3, classes: int = 3):
     """Two convolutions with dropout in between, so that what it draws reaches the statistics of the second's norm."""
     keras.utils.set_random_seed(11)
@@ -160,7 +155,6 @@ def test_killed_for_real_it_ends_the_same(whole, tmp_path) -> None:
     script = f"""
 import os, runpy, signal, sys
 tests = runpy.run_path({str(Path(__file__))!r})
-tests["tf"].config.experimental.enable_op_determinism()
 steps, stop = iter(range(1000)), int(sys.argv[1])
 def die(self, batch, logs=None):
     if next(steps) == stop:

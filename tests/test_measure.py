@@ -159,7 +159,7 @@ def test_errors_name_the_way_out(subjects, tmp_path) -> None:
     path.write_bytes(subjects[0].path.read_bytes() + b"\0")
     with pytest.raises(UserError, match=r"is not the file its artifact describes .*; export it again"):
         host.measure(host.Subject(path, subjects[0].artifact))
-    with pytest.raises(UserError, match="runs must be at least 50, not 49"):
+    with pytest.raises(UserError, match="repeats must be at least 50, not 49"):
         host.Config(repeats=49)
     with pytest.raises(UserError, match="threads must be numbers of at least 1"):
         host.Config(threads=(0,))

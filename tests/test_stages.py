@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
 from tfcompact import quantization, stages
-from tfcompact.backend import keras, tf
+from tfcompact.backend import keras
 from tfcompact.errors import UserError
 from tfcompact.models.blocks import conv, logits
 from tfcompact.stages import fit, quantize
@@ -33,7 +33,6 @@ def context(directory: Path) -> Context:
 def trained(tmp_path_factory):
     """A small network with an auxiliary head that has learned the squares."""
     keras.utils.set_random_seed(3)
-    tf.config.experimental.enable_op_determinism()
     inputs = keras.layers.Input((8, 8, 3), name="image")
     x = conv(conv(inputs, 8, 3, 2, act="h_swish", name="first"), 12, 3, name="second")
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)

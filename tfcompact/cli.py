@@ -301,11 +301,10 @@ def _one_line(box: str, name: str, words: Sequence[str], command: type) -> str:
     ]
     if wrong and "Unrecognized" in box:
         return f"no option {wrong[0]}; {suggestion(wrong[0], known)}"
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    said = [
-        line for line in lines if line and "arsing error" not in line and not line.startswith("For full helptext")
-    ]
-    return f"{' '.join(said[:2]) or 'these options cannot be read'}; tfcompact {name} --help lists them"
+    # A box drawn with lines, or with ASCII where the terminal has no more: a title, then what is wrong.
+    lines = [line.strip("│╭╮╰╯─|+ ") for line in box.splitlines()]
+    said = [line for line in lines if line.strip("-─") and not line.startswith("For full helptext")]
+    return f"{' '.join(said[1:3]) or 'these options cannot be read'}; tfcompact {name} --help lists them"
 
 
 def _has_default(f: Any) -> bool:
