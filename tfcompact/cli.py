@@ -168,7 +168,7 @@ def _describe(name: str, words: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Describe:
-        model: Annotated[str, _positional()]
+        model: Annotated[str, _positional(), _shown_as("MODEL")]
         px: int | None = opt(None, "side of the images in px; the published size unless given")
         classes: int = opt(1000, "number of classes")
 
@@ -251,6 +251,12 @@ def _positional() -> Any:
     return tyro.conf.Positional
 
 
+def _shown_as(name: str) -> Any:
+    import tyro
+
+    return tyro.conf.arg(metavar=name)
+
+
 def _command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = ()) -> type:
     """One flat dataclass with the fields of all parts; `extra` fields win over those of the same name."""
     fields: dict[str, tuple[str, Any, Any]] = {}
@@ -303,8 +309,11 @@ def _one_line(box: str, name: str, words: Sequence[str], command: type) -> str:
         return f"no option {wrong[0]}; {suggestion(wrong[0], known)}"
     # A box drawn with lines, or with ASCII where the terminal has no more: a title, then what is wrong.
     lines = [line.strip("│╭╮╰╯─|+ ") for line in box.splitlines()]
-    said = [line for line in lines if line.strip("-─") and not line.startswith("For full helptext")]
-    return f"{' '.join(said[1:3]) or 'these options cannot be read'}; tfcompact {name} --help lists them"
+    said = [
+        line for line in lines if line.strip("-─") and not line.startswith(("For full helptext", "Argument helptext"))
+    ]
+    line = " ".join(said[1:3] if said[1:2] and said[1].endswith(":") else said[1:2])
+    return f"{line or 'these options cannot be read'}; tfcompact {name} --help lists them"
 
 
 def _has_default(f: Any) -> bool:
