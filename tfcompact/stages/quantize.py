@@ -1,6 +1,6 @@
 """Quantization-aware training: a network that has learned to be int8. With no epochs, post-training quantization.
 
-Order matters (measured on MobileNetV3-Small, see docs/results.md): batch normalization folded and gates lowered
+Order matters (docs/design.md says why): batch normalization folded and gates lowered
 first, so that what is trained is what is shipped; then ranges set from observed activations; only then training.
 """
 
