@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,10 +30,27 @@ from tfcompact.types import Context
 COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-def train(model: Any, config: Training, context: Context, *, aux_weight: float = 0.0) -> dict[str, Any]:
+class Teacher(NamedTuple):
+    """A network whose probabilities are labels too: `share` of the loss, in [0, 1], is the cross-entropy with them
+    (knowledge distillation, arXiv:1503.02531, at temperature 1). It takes the images that the student takes."""
+
+    model: Any
+    share: float
+
+
+def train(
+    model: Any,
+    config: Training,
+    context: Context,
+    *,
+    aux_weight: float = 0.0,
+    teacher: Teacher | None = None,
+    from_start: bool = False,
+) -> dict[str, Any]:
     """Trains `model` in place and leaves in it the weights of the best validation accuracy; returns notes.
 
     `model` gives logits `[n, classes]`; a second output, if any, is auxiliary logits whose loss counts `aux_weight`.
+    With `from_start` the weights it comes with are a candidate too, and stay where no epoch is better (epoch 0).
     Writes `metrics.csv`, `tensorboard/` and `last.npz` (the weights of the last epoch) to `context.directory`, and
     a checkpoint an epoch to `context.scratch`, from which the next call goes on. Raises `UserError` where the loss
     is no longer a number.
@@ -41,9 +58,14 @@ def train(model: Any, config: Training, context: Context, *, aux_weight: float =
     steps = context.data.steps_per_epoch(config.batch)
     _pace_norms(model, steps)
     optimizer = _optimizer(config, steps, model)
-    trainer = Trainer(model, config, context.data, aux_weight)
+    trainer = Trainer(model, config, context.data, aux_weight, teacher)
     trainer.compile(optimizer=optimizer)
     state = State(trainer, context)
+    if from_start and not state.epoch:
+        validation = context.data.batches(
+            "validation", px=context.px, batch=config.batch, normalization=context.normalization
+        )
+        state.start(evaluator(model)(validation)[1])
     if state.epoch:
         context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
     if state.epoch < config.epochs and not _stalled(state.rows, config.early_stopping):
@@ -74,10 +96,13 @@ def train(model: Any, config: Training, context: Context, *, aux_weight: float =
 class Trainer(keras.Model):
     """A network with its loss and the moving average of its variables, for Keras' `fit` to drive."""
 
-    def __init__(self, network: Any, config: Training, data: Any, aux_weight: float):
+    def __init__(
+        self, network: Any, config: Training, data: Any, aux_weight: float, teacher: Teacher | None = None
+    ):
         super().__init__()
         self.network = network
         self.aux_weight = aux_weight
+        self.teacher, self.teacher_share = teacher or (None, 0.0)
         self.cross_entropy = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=config.label_smoothing, reduction="none"
         )
@@ -99,10 +124,17 @@ class Trainer(keras.Model):
     def train_step(self, batch):
         images, labels = batch
         weights = tf.linalg.matvec(labels, self.class_weights)
+        taught = None
+        if self.teacher is not None:
+            taught = tf.nn.softmax(tf.cast(self.teacher(images, training=False), tf.float32))
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
             outputs = [tf.cast(o, tf.float32) for o in (outputs if isinstance(outputs, list) else [outputs])]
-            loss = tf.reduce_mean(weights * self.cross_entropy(labels, outputs[0]))
+            losses = self.cross_entropy(labels, outputs[0])
+            if taught is not None:
+                soft = tf.nn.softmax_cross_entropy_with_logits(taught, outputs[0])
+                losses = (1 - self.teacher_share) * losses + self.teacher_share * soft
+            loss = tf.reduce_mean(weights * losses)
             for auxiliary in outputs[1:]:
                 loss += self.aux_weight * tf.reduce_mean(weights * self.cross_entropy(labels, auxiliary))
             # Gradients are summed over replicas, each of which has its share of the batch.
@@ -144,9 +176,11 @@ class State:
         self.file = context.scratch / "checkpoint.npz"
         self.rows: list[dict[str, float]] = []
         self.best: list[np.ndarray] = []
+        self.started_at: float | None = None  # validation accuracy of the weights it began with, if they count
         if self.file.exists():
             with np.load(self.file, allow_pickle=False) as saved:
                 self.rows = json.loads(str(saved["rows"]))
+                self.started_at = json.loads(str(saved["started_at"]))
                 self.best = [saved[f"best_{i}"] for i in range(len(trainer.network.variables))]
                 for i, variable in enumerate(self._variables()):
                     variable.assign(saved[f"variable_{i}"])
@@ -156,17 +190,28 @@ class State:
         """Epochs completed."""
         return len(self.rows)
 
-    def finish(self, row: dict[str, float], best: bool) -> None:
-        """Records an epoch; to be called with the averaged weights in the network, which are kept if `best`."""
-        self.rows.append(row)
-        if best:
+    @property
+    def best_accuracy(self) -> float:
+        """The highest validation accuracy so far; below all where there is none yet."""
+        started = [] if self.started_at is None else [self.started_at]
+        return max([*started, *(row["validation_accuracy"] for row in self.rows)], default=-1.0)
+
+    def start(self, accuracy: float) -> None:
+        """Makes the weights of now, of this validation accuracy, the best so far."""
+        self.started_at, self.best = accuracy, self.trainer.network.get_weights()
+
+    def finish(self, row: dict[str, float]) -> None:
+        """Records an epoch; to be called with the averaged weights in the network, which are kept if they are best."""
+        if row["validation_accuracy"] > self.best_accuracy:
             self.best = self.trainer.network.get_weights()
+        self.rows.append(row)
 
     def write(self) -> None:
         """Replaces the checkpoint file."""
         arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
         arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
-        write_arrays(self.file, arrays | {"rows": np.array(json.dumps(self.rows))})
+        facts = {"rows": self.rows, "started_at": self.started_at}
+        write_arrays(self.file, arrays | {name: np.array(json.dumps(value)) for name, value in facts.items()})
 
     def _variables(self) -> list[Any]:
         optimizer = self.trainer.optimizer
@@ -228,7 +273,7 @@ class _Epochs(keras.callbacks.Callback):
         }
         with trainer.averages_in_place():
             row["validation_loss"], row["validation_accuracy"] = self.evaluate(self.validation)
-            self.state.finish(row, best=_is_best(row, self.state.rows))
+            self.state.finish(row)
         self.state.write()
         self.log.add(row)
         done = epoch + 1 - self.begun_at
@@ -345,10 +390,11 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     validation = context.data.batches(
         "validation", px=context.px, batch=config.batch, normalization=context.normalization
     )
-    best = max(row["validation_accuracy"] for row in state.rows)
+    best = state.best_accuracy
+    candidates = [(0, state.started_at), *((int(r["epoch"]), r["validation_accuracy"]) for r in state.rows)]
     notes = {
         "epochs": state.epoch,
-        "best_epoch": next(int(r["epoch"]) for r in state.rows if r["validation_accuracy"] == best),
+        "best_epoch": next(epoch for epoch, accuracy in candidates if accuracy == best),
         "validation_accuracy": best,
         "norms_reestimated": False,
     }
@@ -412,10 +458,6 @@ def _pace_norms(model: Any, steps: int) -> None:
 
 def _scales(optimizer: Any) -> bool:
     return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
-
-
-def _is_best(row: dict[str, float], before: list[dict[str, float]]) -> bool:
-    return all(row["validation_accuracy"] > other["validation_accuracy"] for other in before)
 
 
 def _stalled(rows: list[dict[str, float]], patience: int) -> bool:

@@ -21,9 +21,10 @@ class Config(Training):
     """Options of `quantize`."""
 
     epochs: int = opt(3, "passes over the training images; 0 for post-training quantization")
-    learning_rate: float = opt(2e-4, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
+    learning_rate: float = opt(1e-4, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
     warmup_epochs: float = opt(0.25, "epochs until the peak learning rate")
     label_smoothing: float = opt(0.1, "share of each label that is spread over all classes, in [0, 1)")
+    distill: float = opt(0.7, "share of the loss that is agreement with the float parent's probabilities, in [0, 1]")
     calibration_images: int = opt(256, "training images from which the ranges are observed")
     percentile: float = opt(99.99, "share of observed values inside a range, in percent; 100 for minimum and maximum")
     sqnr_images: int = opt(
@@ -33,6 +34,7 @@ class Config(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.precision in ("auto", "float32"), "precision", self.precision, "auto or float32")
+        require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "1 or more")
         require(50 < self.percentile <= 100, "percentile", self.percentile, "in (50, 100]")
         require(self.sqnr_images >= 0, "sqnr_images", self.sqnr_images, "0 or more")
@@ -56,7 +58,13 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
     ranges = quantization.calibrate(qat, parent, batches, context.normalization, config.percentile)
     context.log(f"{len(ranges)} ranges set from {len(images)} training images")
 
-    notes: dict[str, Any] = loop.train(qat, config, context)
+    notes: dict[str, Any] = loop.train(
+        qat,
+        config,
+        context,
+        teacher=loop.Teacher(parent, config.distill) if config.distill and config.epochs else None,
+        from_start=config.epochs > 0,
+    )
     if not config.epochs:
         validation = context.data.batches(
             "validation", px=context.px, batch=config.batch, normalization=context.normalization
