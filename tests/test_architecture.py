@@ -18,14 +18,15 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("pipeline", "report"),
     ("stages", "export", "measure", "plots", "listing"),
     ("results",),
-    ("loop", "quantization", "saved"),
-    ("training", "lowering"),
+    ("loop", "quantization", "pretrained", "saved"),
+    ("training", "lowering", "profile"),
     ("models", "target", "divergence"),
     ("data", "graph", "lite", "reading"),
     ("runs",),
     ("metadata",),
     ("metadata_slots",),
-    ("backend", "types"),
+    ("layout",),
+    ("backend", "types", "costs"),
     ("options",),
     ("errors",),
     ("__init__",),
@@ -35,6 +36,7 @@ HEAVY = ("tensorflow", "tf_keras", "keras", "keras_cv", "tensorflow_model_optimi
 LIGHT = (
     *("errors", "options", "types", "runs", "report", "models", "training", "stages.fit", "stages.quantize"),
     *("metadata", "data.images", "lite", "cli", "target", "listing", "results", "measure.host", "pipeline", "export"),
+    *("costs", "layout", "describe"),
 )
 
 

@@ -41,15 +41,19 @@ def test_every_command_explains_its_options(command):
 def test_models_lists_parameters_and_published_accuracy(capsys):
     assert cli.main(["models", "--sort", "macs"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert next(line for line in lines if line.startswith("mobilenet")).startswith("mobilenet_v3_small")
-    assert any("3,538,984" in line and "71.8" in line for line in lines)
+    first = next(line for line in lines if line.startswith("mobilenet_v3"))
+    assert first.startswith("mobilenet_v3_small_0.75")
+    assert any(line.split()[:5] == ["mobilenet_v2", "224", "3.54", "301", "71.8"] for line in lines)
 
 
-def test_describe_ends_with_the_sums(capsys):
-    assert cli.main(["describe", "mobilenet_v2_0.35", "--classes", "10", "--px", "96"]) == 0
-    out = capsys.readouterr().out
-    assert "block6_0_project" in out
-    assert "423,018" in out  # 1,691,208 of the reference less 990 classes of 1,281 parameters each
+def test_describe_goes_block_by_block_or_layer_by_layer(capsys):
+    words = ["describe", "mobilenet_v2_0.35", "--classes", "10", "--px", "96"]
+    for more, row in (([], "block6_0 "), (["--bits", "32"], "block6_0 "), (["--layers"], "block6_0_project ")):
+        assert cli.main([*words, *more]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("mobilenet_v2_0.35, 96 px, 10 classes")
+        assert any(line.startswith(row) for line in out.splitlines())
+        assert "423,018" in out  # 1,691,208 of the reference less 990 classes of 1,281 parameters each
 
 
 def test_runs_says_what_to_type_where_there_are_none(tmp_path, capsys):

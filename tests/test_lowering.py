@@ -7,6 +7,7 @@ import pytest
 
 from tfcompact import graph, lowering, models, quantization
 from tfcompact.backend import keras, tf
+from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
 from tfcompact.models.layers import HSigmoid, HSwish, Scale, ShiftedReLU6
 from tfcompact.types import Normalization
@@ -278,3 +279,22 @@ def test_gate_layers_are_the_paper_s() -> None:
 
 def _convolutions(model) -> list[str]:
     return sorted(layer.name for layer in model.layers if isinstance(layer, L.Conv2D | L.DepthwiseConv2D))
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_another_normalization_is_the_same_function_of_the_pixels(padding: str) -> None:
+    old = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    new = Normalization((128.0,), (127.5,))
+    inputs = L.Input((9, 9, 3), name="image")
+    stem = L.Conv2D(4, 3, 2, padding, use_bias=False, name="stem")
+    model = randomize(keras.Model(inputs, L.BatchNormalization(name="stem_bn")(stem(inputs))))
+    changed = lowering.renormalized(model, old, new)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 9, 9, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        changed(normalize(pixels, new)),
+        model(normalize(pixels, old)),
+        atol=1e-4 * np.abs(model(normalize(pixels, old))).max(),
+    )
+    has_affine = "image_affine" in [layer.name for layer in changed.layers]
+    assert has_affine == (padding == "same")  # zeros of a padding would move with the image
+    assert stem.get_weights()[0].shape == model.get_layer("stem").get_weights()[0].shape

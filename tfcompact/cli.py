@@ -52,6 +52,9 @@ def _train(name: str, words: Sequence[str]) -> None:
     @dataclasses.dataclass(frozen=True)
     class Train(_target()):  # type: ignore[misc]
         recipe: str = opt("default", "a file of tfcompact/recipes, without .toml")
+        weights: str | None = opt(
+            None, "what to start from: imagenet, a run's directory or a file; random unless given"
+        )
         epochs: int | None = opt(None, "epochs of the first training; the recipe's unless given")
         set: tuple[str, ...] = opt((), "any stage's option: --set fit.learning_rate=0.001 quantize.epochs=5")
 
@@ -61,6 +64,8 @@ def _train(name: str, words: Sequence[str]) -> None:
         _add_override(overrides, item)
     if options.epochs is not None:
         overrides.setdefault("fit", {})["epochs"] = options.epochs
+    if options.weights is not None:
+        overrides.setdefault("fit", {})["weights"] = options.weights
     pipeline = _pipeline(options)
     run = pipeline.train(options.recipe, overrides)
 
@@ -149,7 +154,7 @@ def _runs(name: str, words: Sequence[str]) -> None:
 
 
 def _models(name: str, words: Sequence[str]) -> None:
-    """All architectures with parameters, multiply-adds and published accuracy"""
+    """All architectures with parameters, multiply-adds, published accuracy, and where weights are"""
     from tfcompact import describe
     from tfcompact.options import opt
 
@@ -159,24 +164,40 @@ def _models(name: str, words: Sequence[str]) -> None:
         sort: str = opt("family", "family, name, parameters, macs or accuracy")
 
     options = _parse(Models, name, words)
-    _console().print(describe.models_table(options.family, options.sort))
+    console = _console()
+    table, legend = describe.models_table(options.family, options.sort, console.width)
+    console.print(table)
+    console.print(f"\n{legend}", highlight=False, markup=False)
 
 
 def _describe(name: str, words: Sequence[str]) -> None:
-    """An architecture layer by layer: shapes, parameters, multiply-adds"""
+    """An architecture block by block: shapes, operators, parameters, multiply-adds, memory, traffic, energy"""
     from tfcompact.options import opt
 
     @dataclasses.dataclass(frozen=True)
     class Describe:
         model: Annotated[str, _positional(), _shown_as("MODEL")]
         px: int | None = opt(None, "side of the images in px; the published size unless given")
-        classes: int = opt(1000, "number of classes")
+        classes: int | None = opt(None, "number of classes; the published one unless given")
+        bits: typing.Literal[8, 32] = opt(8, "of a number: 8 for int8, 32 for float32")
+        layers: bool = opt(False, "layer by layer instead: output shape, parameters, multiply-adds")
 
     options = _parse(Describe, name, words)
     from tfcompact import describe, models
 
     models.spec(options.model)  # an unknown name is told before TensorFlow loads
-    _console().print(describe.layers_table(options.model, options.px, options.classes))
+    console = _console()
+    model = models.build(options.model, px=options.px, classes=options.classes)
+    title = f"{options.model}, {model.input_shape[1]} px, {model.output_shape[-1]} classes"
+    if options.layers:
+        console.print(title, describe.layers_table(model), sep="\n", highlight=False)
+        return
+    from tfcompact.costs import PRECISIONS
+    from tfcompact.profile import profile
+
+    costs = profile(model, PRECISIONS[options.bits])
+    table, sums, legend = describe.blocks_table(costs, console.width)
+    console.print(f"{title}, {costs.precision.name}\n", table, f"\n{sums}\n", legend, sep="\n", highlight=False)
 
 
 COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {

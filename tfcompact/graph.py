@@ -18,11 +18,12 @@ Rule = Callable[[Any, Any], Any]
 tensors for a layer of several inputs."""
 
 
-def rewrite(model: Any, rule: Rule, *, name: str | None = None) -> Any:
+def rewrite(model: Any, rule: Rule, *, name: str | None = None, shape: tuple[int, ...] | None = None) -> Any:
     """A new model in which `rule` has replaced layers; the others are copied with their weights.
 
     `model` is not changed and shares nothing with the result. A layer used twice is copied once. Every replacement
-    must keep the tensor's shape from where on the rest of the network was built for it.
+    must keep the tensor's shape from where on the rest of the network was built for it. `shape` is another shape of
+    the input, `[h, w, c]`, for networks whose weights do not depend on it.
     """
     new_of: dict[int, Any] = {}  # id of a tensor of the old model -> tensor of the new one
     copies: dict[int, Any] = {}  # id of an old layer -> its copy
@@ -30,7 +31,7 @@ def rewrite(model: Any, rule: Rule, *, name: str | None = None) -> Any:
     for layer, node in _nodes(model):
         if isinstance(layer, keras.layers.InputLayer):
             source = node.outputs
-            new = keras.layers.Input(source.shape[1:], dtype=source.dtype, name=layer.name)
+            new = keras.layers.Input(shape or source.shape[1:], dtype=source.dtype, name=layer.name)
         else:
             args, kwargs = tf.nest.map_structure(
                 lambda value: new_of.get(id(value), value), (node.call_args, node.call_kwargs)

@@ -96,9 +96,7 @@ def train(
 class Trainer(keras.Model):
     """A network with its loss and the moving average of its variables, for Keras' `fit` to drive."""
 
-    def __init__(
-        self, network: Any, config: Training, data: Any, aux_weight: float, teacher: Teacher | None = None
-    ):
+    def __init__(self, network: Any, config: Training, data: Any, aux_weight: float, teacher: Teacher | None = None):
         super().__init__()
         self.network = network
         self.aux_weight = aux_weight
@@ -201,7 +199,7 @@ class State:
         self.started_at, self.best = accuracy, self.trainer.network.get_weights()
 
     def finish(self, row: dict[str, float]) -> None:
-        """Records an epoch; to be called with the averaged weights in the network, which are kept if they are best."""
+        """Records an epoch; to be called with the averaged weights in the network, kept if they are the best."""
         if row["validation_accuracy"] > self.best_accuracy:
             self.best = self.trainer.network.get_weights()
         self.rows.append(row)

@@ -15,7 +15,8 @@ import numpy as np
 from tfcompact.backend import keras
 from tfcompact.errors import UserError
 from tfcompact.graph import calls, output_names, rewrite
-from tfcompact.models.layers import HSigmoid, HSwish, Scale, ShiftedReLU6
+from tfcompact.models.layers import ChannelShuffle, ChannelSlice, HSigmoid, HSwish, Scale, ShiftedReLU6
+from tfcompact.types import Normalization
 
 
 def lower(model: Any) -> Any:
@@ -25,7 +26,11 @@ def lower(model: Any) -> Any:
 
 
 def fold_batch_norm(model: Any) -> Any:
-    """`model` with each batch normalization that directly follows a convolution folded into it, as its bias."""
+    """`model` with each batch normalization that directly follows a convolution folded into it, as its bias.
+
+    Any other (DenseNet's and NASNet's, before their convolutions) becomes a depthwise 1x1 convolution with bias: one
+    operator, with which a ReLU that follows is fused.
+    """
     layers = {layer.name: (layer, sources, readers) for layer, sources, readers in calls(model)}
     folded: dict[str, Any] = {}  # the convolution's name -> the batch normalization it absorbs
     for layer, sources, _ in layers.values():
@@ -40,6 +45,12 @@ def fold_batch_norm(model: Any) -> Any:
     def rule(layer: Any, x: Any) -> Any:
         if layer.name in absorbed:
             return x
+        if isinstance(layer, keras.layers.BatchNormalization) and len(x.shape) == 4:
+            scale, shift = _affine(layer)
+            alone = keras.layers.DepthwiseConv2D(1, name=layer.name)
+            out = alone(x)
+            alone.set_weights([scale.reshape(1, 1, -1, 1), shift])
+            return out
         if layer.name not in folded:
             return None
         kernel, bias = _kernel_and_bias(layer)
@@ -49,8 +60,45 @@ def fold_batch_norm(model: Any) -> Any:
     return rewrite(model, rule)
 
 
+def renormalized(model: Any, old: Normalization, new: Normalization) -> Any:
+    """`model`, made for images normalized by `old`, as the same function of images normalized by `new` (both RGB).
+
+    An image in `old` is one in `new`, scaled and shifted by channel. A stem without padding takes that into its
+    kernel and bias; with padding it cannot (its zeros would move too), and a depthwise 1x1 convolution,
+    `image_affine`, goes before it.
+    """
+    mean, std = (np.broadcast_to(np.array(v, np.float64), 3) for v in (old.mean, old.std))
+    scale = np.array(new.std) / std
+    shift = (np.array(new.mean) - mean) / std
+    rows = {layer.name: (layer, sources, readers) for layer, sources, readers in calls(model)}
+    (image,) = [name for name, (_, sources, _) in rows.items() if not sources]
+    stems = set(rows[image][2])
+    absorbing = all(_is_unpadded(rows[name][0]) for name in stems)
+    made: list[Any] = []
+
+    def rule(layer: Any, x: Any) -> Any:
+        if layer.name not in stems:
+            return None
+        if absorbing:
+            kernel, bias = _kernel_and_bias(layer)  # [kh, kw, 3, out]
+            bias = bias + np.einsum("hwio,i->o", kernel, shift)
+            return _with_weights(layer, x, kernel * scale[:, np.newaxis], bias)
+        if not made:
+            affine = keras.layers.DepthwiseConv2D(1, name="image_affine")
+            made.append(affine(x))
+            affine.set_weights([scale.reshape(1, 1, 3, 1), shift])
+        copy = layer.__class__.from_config(layer.get_config())
+        out = copy(made[0])
+        copy.set_weights(layer.get_weights())
+        return out
+
+    return rewrite(model, rule)
+
+
 def lower_gates(model: Any) -> Any:
     """`model` with h-swish and h-sigmoid as ADD, RELU6 and MUL, and their 1/6 in the next convolution's kernel.
+
+    Swish becomes a sigmoid and a MUL, which is what TFLite makes of it: so both are rounded in training.
 
     A tensor of the new graph may so hold a multiple of what it held before. The factor travels through operations
     that commute with it, until a convolution or dense layer divides its kernel by it; where neither is possible a
@@ -90,6 +138,10 @@ def lower_gates(model: Any) -> Any:
             return carrying(keras.layers.Multiply(name=layer.name)([x, gate]), 6.0)
         if isinstance(layer, HSigmoid):
             return carrying(ShiftedReLU6(name=layer.name)(plain(x, layer.name)), 6.0)
+        if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.swish:
+            x = plain(x, layer.name)
+            gate = keras.layers.Activation("sigmoid", name=f"{layer.name}_gate")(x)
+            return keras.layers.Multiply(name=layer.name)([x, gate])
         inputs = x if isinstance(x, list) else [x]
         factors = [factor(t) for t in inputs]
         if set(factors) == {1.0}:
@@ -120,12 +172,15 @@ def _commutes(layer: Any) -> bool:
             keras.layers.Add,
             keras.layers.AveragePooling2D,
             keras.layers.Concatenate,
+            keras.layers.Cropping2D,
             keras.layers.Dropout,
             keras.layers.Flatten,
             keras.layers.GlobalAveragePooling2D,
             keras.layers.MaxPooling2D,
             keras.layers.Reshape,
             keras.layers.ZeroPadding2D,
+            ChannelShuffle,
+            ChannelSlice,
         ),
     )
 
@@ -135,6 +190,11 @@ def _is_convolution(layer: Any) -> bool:
     return isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and not isinstance(
         layer, (keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose)
     )
+
+
+def _is_unpadded(layer: Any) -> bool:
+    """Whether it is a plain convolution that sees nothing but the image."""
+    return type(layer) is keras.layers.Conv2D and layer.padding == "valid" and layer.groups == 1
 
 
 def _kernel_and_bias(layer: Any) -> tuple[np.ndarray, np.ndarray | float]:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from tfcompact import export, graph, models, runs
 from tfcompact.backend import keras, tf
-from tfcompact.data import is_name, open_images
+from tfcompact.data import absolute, open_images
 from tfcompact.errors import RejectedArtifact, UnknownName, UserError
 from tfcompact.measure import host
 from tfcompact.stages import STAGES, stage
@@ -47,13 +47,17 @@ class Pipeline:
         """
         module = _stage(name)
         config = config or module.Config()
+        if name == "quantize" and self.spec.float_only:
+            raise UserError(f"{self.spec.name} {self.spec.float_only}")
         before = self._parent(module.FROM, parent)
         data, px = self._data(before), self._px(before)
-        normalization = self._normalization(before)
+        start = self._start(config, before)
+        seen = start.normalization if start else self._normalization(before)  # by the network as it comes
+        normalization = seen
         if name == "quantize":
             from tfcompact.quantization import on_grid
 
-            normalization = on_grid(normalization)
+            normalization = on_grid(seen)
         inputs = {
             "parent": before.name if before else None,
             "stage": name,
@@ -63,6 +67,8 @@ class Pipeline:
             "normalization": normalization.to_json(),
             "seed": self.target.seed,
         }
+        if start:
+            inputs["weights"] = {"from": start.label, "sha256": start.sha256}
 
         def make(directory: Path) -> None:
             context = Context(
@@ -78,6 +84,14 @@ class Pipeline:
             keras.utils.set_random_seed(self.target.seed)
             with _strategy().scope():
                 model = self._network(before, px, len(data.classes))
+                if start:
+                    model = start.start(model, data.classes)
+                    kept = "its head too" if start.keeps_head(data.classes) else "with a new head"
+                    self.console.print(f"starts from {start.label}, {kept}", highlight=False, markup=False)
+                if not seen.uniform and normalization.uniform:
+                    from tfcompact.lowering import renormalized
+
+                    model = renormalized(model, seen, normalization)
                 result, notes = module.run(model, config, context)
             from tfcompact import saved
 
@@ -193,6 +207,9 @@ class Pipeline:
         measure_config = configured("measure", overrides.get("measure", {}))
         parent: runs.Run | None = None
         for name, config in configs.items():
+            if name == "quantize" and self.spec.float_only:
+                self.console.print(f"float files only: {self.spec.name} {self.spec.float_only}", highlight=False)
+                continue
             self.console.rule(f"[bold]{name}[/]", align="left")
             parent = self.run(name, config, parent.name if parent else None)
         self.console.rule("[bold]export[/]", align="left")
@@ -248,6 +265,17 @@ class Pipeline:
         recorded = parent.provenance["inputs"]["normalization"] if parent else None
         return Normalization.from_json(recorded) if recorded else Normalization()
 
+    def _start(self, config: Any, before: runs.Run | None) -> Any:
+        """The weights asked for, None where a training starts from random ones or from another run."""
+        name = getattr(config, "weights", None)
+        if name is None:
+            return None
+        if before:
+            raise UserError(f"give --parent {before.name} or --weights {name}, not both")
+        from tfcompact import pretrained
+
+        return pretrained.find(self.spec, name)
+
     def _parent(self, stages: tuple[str, ...], name: str | None) -> Any:
         """The run to start from, None for a stage that starts from a new network."""
         if name is not None:
@@ -284,7 +312,7 @@ class Pipeline:
         source = self.target.data or inputs_source(inputs, self.target.runs / self.spec.name) or "digits"
         facts = {
             "data": {
-                "source": source if is_name(source) else str(Path(source).expanduser().absolute()),
+                "source": absolute(source),
                 "name": data.name,
                 "classes": list(data.classes),
                 "sizes": dict(data.sizes),

@@ -19,13 +19,15 @@ import numpy as np
 from tfcompact.backend import keras, tf, tfmot
 from tfcompact.errors import UserError
 from tfcompact.graph import calls, rewrite, tensors
-from tfcompact.models.layers import CUSTOM, Scale, ShiftedReLU6, register
+from tfcompact.models.layers import CUSTOM, ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6, register
 from tfcompact.types import Normalization
 
 L = keras.layers
 Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
 CUSTOM["QuantizeWrapperV2"] = Wrapper
 INPUT = "image_quantized"
+SIGMOID = (0.0, 255 / 256)
+"""The range of a sigmoid's output, a step of 1/256 (TFLite 8-bit specification, LOGISTIC)."""
 
 
 @register
@@ -138,14 +140,20 @@ RULES = (  # the first line that fits a layer counts
     Rule((L.ReLU, ShiftedReLU6, L.Add, L.Multiply, L.Concatenate, L.GlobalAveragePooling2D, Scale), None, "observed"),
     # Integer average pooling rounds on its input's grid (TFLite 8-bit specification: one scale for both ends).
     Rule((L.AveragePooling2D,), None, "source"),
+    # A sigmoid; TFLite's has one range, whatever comes in.
+    Rule((L.Activation,), None, "observed"),
     # These move values without computing new ones.
-    Rule((L.InputLayer, L.MaxPooling2D, L.Dropout, L.Flatten, L.Reshape, L.ZeroPadding2D), None, "none"),
+    Rule(
+        (L.InputLayer, L.MaxPooling2D, L.Dropout, L.Flatten, L.Reshape, L.ZeroPadding2D, L.Cropping2D), None, "none"
+    ),
+    Rule((ChannelShuffle, ChannelSlice), None, "none"),
 )
 
 
 def rule_for(layer: Any) -> Rule:
     """The line of the table for `layer`. Raises `UserError` that names a layer without one."""
-    odd = getattr(layer, "depth_multiplier", 1) != 1 or isinstance(layer, L.Conv2DTranspose)
+    odd = isinstance(layer, L.Conv2DTranspose)
+    odd |= isinstance(layer, L.Activation) and layer.activation is not keras.activations.sigmoid
     for rule in RULES:
         if isinstance(layer, rule.layers) and not odd:
             return rule
@@ -210,7 +218,7 @@ def calibrate(
         low, high = observed[by]
         if readers[name] and all(_ignores_below_minus_3(layers[r], readers, layers) for r in readers[name]):
             low = max(low, -3.0)  # x * relu6(x + 3) is 0 from there down: more steps for the rest
-        ranges[name] = (min(low, 0.0), max(high, 1e-3))
+        ranges[name] = SIGMOID if isinstance(layers[by], L.Activation) else (min(low, 0.0), max(high, 1e-3))
     for name, (low, high) in ranges.items():
         variables = qat.get_layer(name)._output_quantizer_vars
         variables["min_var"].assign(low)
@@ -237,9 +245,11 @@ def on_grid(normalization: Normalization) -> Normalization:
     """`normalization` with its mean moved to a whole pixel value (127.5 -> 128), so that pixels are exact in 8 bits.
 
     The network is fine-tuned with it; the shift, at most half of one pixel value, is what a uint8 file has anyway.
+    An 8-bit input has one scale for all channels: where channels differ it is (pixel - 128) / 127.5, and the network
+    must be made to fit (`lowering.renormalized`).
     """
     if not normalization.uniform:
-        raise UserError(f"an 8-bit input has one scale for all channels; {normalization} has several")
+        return Normalization((128.0,), (127.5,))
     return Normalization(
         (float(np.floor(normalization.mean[0] + 0.5)),), normalization.std[:1], normalization.channel_order
     )
@@ -385,8 +395,9 @@ def _flat(outputs: Any) -> list[Any]:
 
 
 def _steps(kernel: Any, axis: int) -> Any:
-    """The kernel's quantization step for every index along `axis`, dimensions kept; 1/127 for an empty one."""
-    others = [i for i in range(kernel.shape.rank) if i != axis % kernel.shape.rank]
+    """The kernel's quantization step for every index along `axis` and the axes after it, dimensions kept; 1/127 for
+    an empty one. (A depthwise kernel is [h, w, channels, multiplier], and its outputs are the last two.)"""
+    others = list(range(axis % kernel.shape.rank))
     largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
     return tf.where(largest > 0, largest, 1.0) / 127
 

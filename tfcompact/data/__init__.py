@@ -3,7 +3,7 @@
 | file | what |
 |---|---|
 | images | one file to pixels, safely; the evaluation transform; normalization. No TensorFlow |
-| folders, bundled, tfds | where images come from; each gives a `collection.Collection` |
+| folders, bundled, tfds, imagenet | where images come from; each gives a `collection.Collection` |
 | scan | every file verified once, and remembered |
 | splits | train, validation, test by content hash |
 | cache, reading | decoded pixels on disk, and from there into a graph |
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tfcompact.data import imagenet
 from tfcompact.data.augment import NO_AUGMENT, Augment
 from tfcompact.data.bundled import SETS, open_bundled
 from tfcompact.data.cache import MAX_BYTES, directory
@@ -25,7 +26,7 @@ from tfcompact.data.imageset import ImageSet
 from tfcompact.data.tfds import PREFIX, open_tfds
 from tfcompact.errors import UserError, suggestion
 
-__all__ = ["NO_AUGMENT", "Augment", "ImageSet", "is_name", "open_images"]
+__all__ = ["NO_AUGMENT", "Augment", "ImageSet", "absolute", "is_name", "open_images"]
 
 
 def open_images(
@@ -38,16 +39,20 @@ def open_images(
 ) -> ImageSet:
     """The image set that `source` names, split and with every image verified to decode.
 
-    `source` is a bundled name (`digits`, `fashion_mnist`, `cifar10`), `tfds:NAME`, or a folder; a folder that is
-    called like a bundled set is written `./digits`. Opening a folder the first time decodes all its files; after that
-    it only asks for their sizes and times. `cache` is the directory for what can be computed again (default
-    `~/.cache/tfcompact`); decoded pixels take at most `max_cache_bytes` in it, and what does not fit is decoded
-    whenever it is needed. With `skip_unreadable`, files that cannot be decoded are left out and listed in `notes`.
-    Raises `UserError`, one line, for anything wrong with the source.
+    `source` is a bundled name (`digits`, `fashion_mnist`, `cifar10`), `tfds:NAME`, `imagenet:FOLDER` (ImageNet's
+    photographs with their 1000 classes), or a folder; a folder that is called like a bundled set is written
+    `./digits`. Opening a folder the first time decodes all its files; after that it only asks for their sizes and
+    times. `cache` is the directory for what can be computed again (default `~/.cache/tfcompact`); decoded pixels
+    take at most `max_cache_bytes` in it, and what does not fit is decoded whenever it is needed. With
+    `skip_unreadable`, files that cannot be decoded are left out and listed in `notes`. Raises `UserError`, one line,
+    for anything wrong with the source.
     """
     kept = directory(cache)
     if source in SETS:
         collection = open_bundled(source, kept)
+    elif source.startswith(imagenet.PREFIX):
+        root = Path(source.removeprefix(imagenet.PREFIX)).expanduser()
+        collection = imagenet.open_imagenet(root, kept, skip_unreadable=skip_unreadable)
     elif source.startswith(PREFIX):
         collection = open_tfds(source.removeprefix(PREFIX), kept, skip_unreadable=skip_unreadable, log=log)
     else:
@@ -57,7 +62,15 @@ def open_images(
 
 def is_name(source: str) -> bool:
     """Whether `source` names a set, and not a folder."""
-    return source in SETS or source.startswith(PREFIX)
+    return source in SETS or source.startswith((PREFIX, imagenet.PREFIX))
+
+
+def absolute(source: str) -> str:
+    """`source` so that it means the same from another working directory."""
+    prefix = imagenet.PREFIX if source.startswith(imagenet.PREFIX) else ""
+    if is_name(source) and not prefix:
+        return source
+    return prefix + str(Path(source.removeprefix(prefix)).expanduser().absolute())
 
 
 def _folder(source: str) -> Path:
@@ -66,4 +79,7 @@ def _folder(source: str) -> Path:
         return path
     if path.exists():
         raise UserError(f"{escape(path)} is a file; give the folder that holds {LAYOUT}")
-    raise UserError(f"no folder {escape(path)} and no set of that name; {suggestion(source, SETS)}, {PREFIX}NAME")
+    raise UserError(
+        f"no folder {escape(path)} and no set of that name; {suggestion(source, SETS)}, "
+        f"{PREFIX}NAME, {imagenet.PREFIX}FOLDER"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +34,46 @@ def open_folder(
         raise UserError(f"{escape(root)} has no images{found.remark}; put them in {LAYOUT}")
     classes = sorted({folder for folder, _ in found.files.values()})
     _check_classes(root, classes, found)
-    key = sha256(os.fsencode(root.resolve())).hex()[:12]
-    paths = sorted(found.files)
-    results = scan(root, paths, cache / f"scan-{key}.json") if paths else []
-    bad = found.bad + [str(result) for result in results if isinstance(result, UnreadableImage)]
+    good, remarks = readable(root, sorted(found.files), cache, found.bad, skip_unreadable=skip_unreadable)
+    emptied = set(classes) - {found.files[path][0] for path, _ in good}
+    if emptied:
+        raise UserError(f"no image of class {min(emptied)!r} is readable; add some, or remove the folder")
+    return collection(
+        root,
+        good,
+        classes=tuple(name_of(folder) for folder in classes),
+        labels=[classes.index(found.files[path][0]) for path, _ in good],
+        given=tuple(found.files[path][1] for path, _ in good),
+        notes=(*found.notes, *remarks),
+    )
+
+
+def readable(
+    root: Path, paths: Sequence[Path], cache: Path, bad: Sequence[str], *, skip_unreadable: bool
+) -> tuple[list[tuple[Path, Seen]], list[str]]:
+    """Those of `paths` that decode, and remarks on those left out. `bad` is what was found wrong before.
+
+    Raises `UserError` for the first that does not decode, unless skipped.
+    """
+    results = scan(root, paths, cache / f"scan-{_key(root)}.json") if paths else []
+    bad = [*bad, *(str(result) for result in results if isinstance(result, UnreadableImage))]
     if bad and not skip_unreadable:
         more = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; {SKIP}")
     good = [(path, seen) for path, seen in zip(paths, results, strict=True) if isinstance(seen, Seen)]
-    emptied = set(classes) - {found.files[path][0] for path, _ in good}
-    if emptied:
-        raise UserError(f"no image of class {min(emptied)!r} is readable; add some, or remove the folder")
-    notes = list(found.notes)
-    if bad:
-        notes += [f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}:", *bad]
+    return good, [f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}:", *bad] if bad else []
+
+
+def collection(
+    root: Path,
+    good: Sequence[tuple[Path, Seen]],
+    *,
+    classes: tuple[str, ...],
+    labels: Sequence[int],
+    given: tuple[Split | None, ...],
+    notes: tuple[str, ...],
+) -> Collection:
+    """Verified files as a collection. Each is read again when its pixels are asked for, and must not have changed."""
 
     def load(i: int, at_least: int | None = None) -> Pixels:
         path, seen = good[i]
@@ -61,16 +87,21 @@ def open_folder(
 
     return Collection(
         name=root.resolve().name,
-        classes=tuple(name_of(folder) for folder in classes),
-        labels=np.array([classes.index(found.files[path][0]) for path, _ in good], np.int64),
-        given=tuple(found.files[path][1] for path, _ in good),
+        classes=classes,
+        labels=np.array(labels, np.int64),
+        given=given,
         content=tuple(seen.content for _, seen in good),
         sizes=np.array([(seen.height, seen.width) for _, seen in good], np.int32),
         load=load,
         describe=lambda i: escape(good[i][0]),
-        key=key,
-        notes=tuple(notes),
+        key=_key(root),
+        notes=notes,
     )
+
+
+def _key(root: Path) -> str:
+    """The folder's name in the cache."""
+    return sha256(os.fsencode(root.resolve())).hex()[:12]
 
 
 class _Found:

@@ -10,7 +10,27 @@ from tfcompact.models.spec import ModelSpec, Params
 
 __all__ = ["FAMILIES", "ModelSpec", "Params", "build", "spec", "specs"]
 
-FAMILIES = ("mobilenet_v2", "mobilenet_v3", "inception_v3")
+FAMILIES = (
+    "squeezenet",
+    "shufflenet_v1",
+    "shufflenet_v2",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "mnasnet",
+    "googlenet",
+    "inception_v2",
+    "inception_v3",
+    "inception_v4",
+    "inception_resnet_v2",
+    "xception",
+    "efficientnet",
+    "efficientnet_lite",
+    "efficientnet_v2",
+    "nasnet",
+    "densenet",
+    "resnet",
+)
 
 
 def specs() -> dict[str, ModelSpec]:
@@ -27,12 +47,14 @@ def spec(name: str) -> ModelSpec:
     return known[name]
 
 
-def build(name: str, *, px: int | None = None, classes: int = 1000, aux: bool = False) -> Any:
+def build(name: str, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Any:
     """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`.
 
-    `px` defaults to the published size. With `aux`, architectures that have a training-time auxiliary head get it as
-    a second output. Raises `UnknownName`, and `UserError` for a size the network cannot take.
+    `px` and `classes` default to the published ones. With `aux`, architectures with training-time auxiliary heads get
+    theirs as further outputs. Raises `UnknownName`, and `UserError` for a size the network cannot take.
     """
     row = spec(name)
     extra = {"aux": True} if aux and row.aux_weight else {}
-    return row.build(row.shape(row.image_px if px is None else px), classes, **extra)
+    return row.build(
+        row.shape(row.image_px if px is None else px), row.classes if classes is None else classes, **extra
+    )

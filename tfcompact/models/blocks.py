@@ -28,45 +28,107 @@ def conv(
     act: str | None = "relu6",
     *,
     padding: str = "same",
+    groups: int = 1,
+    bias: bool = False,
     gamma: bool = True,
+    epsilon: float = BN_EPSILON,
     name: str,
 ):
     """Convolution, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
-    x = keras.layers.Conv2D(filters, kernel, stride, padding, use_bias=False, kernel_initializer=_he(), name=name)(x)
-    return activation(_bn(x, gamma, name), act, name)
+    x = keras.layers.Conv2D(
+        filters, kernel, stride, padding, groups=groups, use_bias=bias, kernel_initializer=_he(), name=name
+    )(x)
+    return activation(norm(x, gamma=gamma, epsilon=epsilon, name=f"{name}_bn"), act, name)
 
 
-def depthwise(x, kernel: int, stride: int = 1, act: str | None = "relu6", *, name: str):
+def depthwise(
+    x,
+    kernel: int,
+    stride: int = 1,
+    act: str | None = "relu6",
+    *,
+    padding: str = "same",
+    epsilon: float = BN_EPSILON,
+    name: str,
+):
     """Depthwise convolution, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, c]`."""
-    x = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, depthwise_initializer=_he(), name=name)(
-        x
-    )
-    return activation(_bn(x, True, name), act, name)
+    x = filtered(x, kernel, stride, padding=padding, name=name)
+    return activation(norm(x, epsilon=epsilon, name=f"{name}_bn"), act, name)
+
+
+def filtered(x, kernel: int, stride: int = 1, *, padding: str = "same", multiplier: int = 1, name: str):
+    """A depthwise convolution and nothing else: `[n, h, w, c] -> [n, h/stride, w/stride, c * multiplier]`."""
+    return keras.layers.DepthwiseConv2D(
+        kernel, stride, padding, multiplier, use_bias=False, depthwise_initializer=_he(), name=name
+    )(x)
+
+
+def separable(
+    x,
+    filters: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    epsilon: float = BN_EPSILON,
+    name: str,
+):
+    """Depthwise and 1x1 convolution with nothing between, then batch normalization (arXiv:1610.02357, section 3).
+
+    `[n, h, w, c] -> [n, h/stride, w/stride, filters]`. Two layers instead of Keras' one, so that both kernels can be
+    quantized per channel.
+    """
+    x = filtered(x, kernel, stride, name=f"{name}_depthwise")
+    return conv(x, filters, act=None, epsilon=epsilon, name=name)
+
+
+def norm(x, *, gamma: bool = True, epsilon: float = BN_EPSILON, name: str):
+    """Batch normalization (arXiv:1502.03167), with or without its scale; shape kept."""
+    return keras.layers.BatchNormalization(scale=gamma, epsilon=epsilon, momentum=BN_MOMENTUM, name=name)(x)
 
 
 def activation(x, act: str | None, name: str):
-    """`act` applied to `x`: relu, relu6, h_swish, h_sigmoid, or None for none."""
+    """`act` applied to `x`: relu, relu6, swish, sigmoid, h_swish, h_sigmoid, or None for none."""
     if act is None:
         return x
-    if act == "relu":
-        return keras.layers.ReLU(name=f"{name}_relu")(x)
-    if act == "relu6":
-        return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x)
+    if act in ("relu", "relu6"):
+        return keras.layers.ReLU(6.0 if act == "relu6" else None, name=f"{name}_{act}")(x)
+    if act in ("swish", "sigmoid"):
+        return keras.layers.Activation(act, name=f"{name}_{act}")(x)
     from tfcompact.models import layers
 
     return {"h_swish": layers.HSwish, "h_sigmoid": layers.HSigmoid}[act](name=f"{name}_{act}")(x)
 
 
-def biased(x, filters: int, *, name: str):
-    """A 1x1 convolution with bias and without batch normalization: `[n, h, w, c] -> [n, h, w, filters]`."""
-    return keras.layers.Conv2D(filters, 1, kernel_initializer=_he(), name=name)(x)
+def biased(
+    x,
+    filters: int,
+    kernel: int | tuple[int, int] = 1,
+    stride: int = 1,
+    act: str | None = None,
+    *,
+    padding: str = "same",
+    fan: str = "fan_out",
+    name: str,
+):
+    """A convolution with bias and without batch normalization: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`.
+
+    In a deep network without any, `fan="fan_in"` keeps the signal's size from layer to layer.
+    """
+    x = keras.layers.Conv2D(filters, kernel, stride, padding, kernel_initializer=_he(fan), name=name)(x)
+    return activation(x, act, name)
 
 
-def squeeze_excite(x, squeezed: int, *, gate: str, name: str):
+def bare(x, filters: int, kernel: int = 1, stride: int = 1, *, name: str):
+    """A convolution and nothing else: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
+    conv = keras.layers.Conv2D(filters, kernel, stride, "same", use_bias=False, kernel_initializer=_he(), name=name)
+    return conv(x)
+
+
+def squeeze_excite(x, squeezed: int, *, gate: str, act: str = "relu", name: str):
     """Each channel of `x` `[n, h, w, c]` weighted by a gate computed from all channels' means (arXiv:1709.01507)."""
     s = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)  # [n, 1, 1, c]
-    s = activation(biased(s, squeezed, name=f"{name}_reduce"), "relu", f"{name}_reduce")
-    s = activation(biased(s, x.shape[-1], name=f"{name}_expand"), gate, f"{name}_expand")
+    s = biased(s, squeezed, act=act, name=f"{name}_reduce")
+    s = biased(s, x.shape[-1], act=gate, name=f"{name}_expand")
     return keras.layers.Multiply(name=f"{name}_excite")([x, s])
 
 
@@ -89,17 +151,16 @@ def logits(x, classes: int, *, dropout: float, name: str = "logits"):
     return keras.layers.Flatten(name=f"{name}_flatten")(x)
 
 
-def drop(x, rate: float, *, name: str):
-    """`x` with a share `rate` of its values set to 0 in training, from a generator whose state `fit` can set."""
-    return keras.layers.Dropout(rate, rng_type="stateful", name=name)(x)
+def drop(x, rate: float, *, whole: bool = False, name: str):
+    """`x` with a share `rate` of its values set to 0 in training, from a generator whose state `fit` can set.
+
+    With `whole` it is all of an image's values or none: a branch that is left out (stochastic depth,
+    arXiv:1603.09382; drop path, arXiv:1605.07648). What stays is divided by `1 - rate`.
+    """
+    shape = (None,) + (1,) * (len(x.shape) - 1) if whole else None
+    return keras.layers.Dropout(rate, noise_shape=shape, rng_type="stateful", name=name)(x)
 
 
-def _bn(x, gamma: bool, name: str):
-    return keras.layers.BatchNormalization(scale=gamma, epsilon=BN_EPSILON, momentum=BN_MOMENTUM, name=f"{name}_bn")(
-        x
-    )
-
-
-def _he() -> Any:
-    """He et al. 2015, arXiv:1502.01852, by fan-out; a new one for each layer, since an instance repeats its draw."""
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+def _he(fan: str = "fan_out") -> Any:
+    """He et al. 2015, arXiv:1502.01852; a new one for each layer, since an instance repeats its draw."""
+    return keras.initializers.VarianceScaling(2.0, fan, "truncated_normal")

@@ -8,41 +8,12 @@ counts 0.4. Blocks carry TF-slim's names.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
 
 from tfcompact.backend import keras
-from tfcompact.models.blocks import conv as _conv
-from tfcompact.models.blocks import logits
-from tfcompact.models.spec import ModelSpec, Params
-
-conv = partial(_conv, act="relu", gamma=False)
-
-
-class C(NamedTuple):
-    """A convolution: filters, kernel (rows, columns), stride, padding."""
-
-    filters: int
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: str = "same"
-
-
-class Fork(NamedTuple):
-    """Two convolutions side by side on the same input, concatenated (Figure 7)."""
-
-    left: C
-    right: C
-
-
-class Pool(NamedTuple):
-    """3x3 pooling: average with stride 1, or maximum with stride 2 and no padding."""
-
-    kind: str
-
-
-Branch = tuple[C | Fork | Pool, ...]
-AVERAGE, MAXIMUM = Pool("average"), Pool("maximum")
-V = "valid"
+from tfcompact.models.blocks import classifier
+from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, Fork, V, auxiliary, mixed, slim_conv, stem
+from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
+from tfcompact.models.torch_names import split
 
 
 def _grid35(pooled: int) -> tuple[Branch, ...]:
@@ -79,7 +50,7 @@ BLOCKS: dict[str, tuple[Branch, ...]] = {  # output at 299 px
     "mixed_6a": (
         (C(384, (3, 3), 2, V),),
         (C(64), C(96, (3, 3)), C(96, (3, 3), 2, V)),
-        (MAXIMUM,),
+        (SHRINK,),
     ),  # 17 x 17 x 768
     "mixed_6b": _grid17(128),
     "mixed_6c": _grid17(160),
@@ -88,69 +59,59 @@ BLOCKS: dict[str, tuple[Branch, ...]] = {  # output at 299 px
     "mixed_7a": (
         (C(192), C(320, (3, 3), 2, V)),
         (C(192), C(192, (1, 7)), C(192, (7, 1)), C(192, (3, 3), 2, V)),
-        (MAXIMUM,),
+        (SHRINK,),
     ),  # 8 x 8 x 1280
     "mixed_7b": _GRID8,  # 8 x 8 x 2048
     "mixed_7c": _GRID8,
 }
 
 
-def branch(x, steps: Branch, *, name: str):
-    """The steps one after the other: `[n, h, w, c] -> [n, h', w', filters of the last]`."""
-    for i, step in enumerate(steps):
-        if isinstance(step, Pool):
-            x = (
-                keras.layers.AveragePooling2D(3, 1, "same", name=f"{name}_{i}_average")(x)
-                if step == AVERAGE
-                else keras.layers.MaxPooling2D(3, 2, "valid", name=f"{name}_{i}_maximum")(x)
-            )
-        elif isinstance(step, Fork):
-            ends = [_step(x, end, name=f"{name}_{i}_{side}") for side, end in zip("ab", step, strict=True)]
-            x = keras.layers.Concatenate(name=f"{name}_{i}_concat")(ends)
-        else:
-            x = _step(x, step, name=f"{name}_{i}")
-    return x
-
-
 def inception_v3(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False):
     """Builds the network; with `aux` its second output is the auxiliary classifier's logits `[n, classes]`."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
-    x = conv(inputs, 32, 3, 2, padding=V, name="stem_0")  # 149 x 149
-    x = conv(x, 32, 3, padding=V, name="stem_1")
-    x = conv(x, 64, 3, name="stem_2")  # 147 x 147
-    x = keras.layers.MaxPooling2D(3, 2, name="stem_2_maximum")(x)
-    x = conv(x, 80, padding=V, name="stem_3")  # 73 x 73
-    x = conv(x, 192, 3, padding=V, name="stem_4")
-    x = keras.layers.MaxPooling2D(3, 2, name="stem_4_maximum")(x)  # 35 x 35 x 192
+    x = stem(inputs)  # 35 x 35 x 192
     side = None
     for block, branches in BLOCKS.items():
-        ends = [branch(x, steps, name=f"{block}_{i}") for i, steps in enumerate(branches)]
-        x = keras.layers.Concatenate(name=block)(ends)
+        x = mixed(x, branches, slim_conv, name=block)
         if block == "mixed_6e":
             side = x
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    outputs = [logits(x, classes, dropout=0.2)]
+    outputs = [classifier(x, classes, dropout=0.2)]
     if aux:
         outputs.append(auxiliary(side, classes))
     return keras.Model(inputs, outputs if aux else outputs[0], name=name)
 
 
-def auxiliary(x, classes: int):
-    """The side classifier (section 4, Figure 8): `[n, 17, 17, 768] -> [n, classes]` at 299 px.
-
-    The 5x5 windows shrink with the grid, so that it works at the smallest image the network takes.
-    """
-    pool = min(5, x.shape[1])
-    x = keras.layers.AveragePooling2D(pool, 3, "valid", name="aux_average")(x)  # 5 x 5
-    x = conv(x, 128, name="aux_0")
-    x = conv(x, 768, min(5, x.shape[1]), padding=V, name="aux_1")  # 1 x 1
-    x = keras.layers.GlobalAveragePooling2D(name="aux_pool")(x)  # a mean of one value, but for larger images
-    return logits(x, classes, dropout=0.0, name="aux_logits")
+STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+BRANCHES = {  # of each kind of block, by the first letters of its name; those that end in _ count their steps
+    "mixed_5": ("branch1x1", "branch5x5_", "branch3x3dbl_", "branch_pool"),
+    "mixed_6a": ("branch3x3", "branch3x3dbl_"),
+    "mixed_6": ("branch1x1", "branch7x7_", "branch7x7dbl_", "branch_pool"),
+    "mixed_7a": ("branch3x3_", "branch7x7x3_"),
+    "mixed_7": ("branch1x1", "branch3x3_", "branch3x3dbl_", "branch_pool"),
+}
 
 
-def _step(x, c: C, *, name: str):
-    return conv(x, c.filters, c.kernel, c.stride, padding=c.padding, name=name)
+def torch_module(layer: str) -> str:
+    """torchvision's and timm's module path of one of our layers."""
+    conv, is_norm = split(layer)
+    outside = {"logits": "fc", "aux_logits": "AuxLogits.fc"}
+    if conv in outside:
+        return outside[conv]
+    kind, place, *rest = conv.split("_")
+    if kind == "mixed":
+        branch, step, *side = rest
+        path = next(branches for start, branches in BRANCHES.items() if conv.startswith(start))[int(branch)]
+        module = f"Mixed_{place}.{path}" + (f"{int(step) + 1}{''.join(side)}" if path.endswith("_") else "")
+    else:
+        module = STEM[int(place)] if kind == "stem" else f"AuxLogits.conv{place}"
+    return f"{module}.{'bn' if is_norm else 'conv'}"
 
+
+# Both libraries count the padding into averages. torchvision's file and timm's, but for `gluon_in1k`, want pixels in
+# [-1, 1]: torchvision undoes its usual normalization inside the network.
+TORCH = partial(
+    TorchWeights, model="inception_v3", module=torch_module, normalization=HALVES, epsilon=1e-3, counts_padding=True
+)
 
 SPECS = (
     ModelSpec(
@@ -164,5 +125,7 @@ SPECS = (
         top1=78.8,
         source="arXiv:1512.00567, Tables 1 and 3; TF-slim nets/inception_v3.py",
         aux_weight=0.4,
+        keras=KerasWeights("InceptionV3", HALVES),
+        torch=(TORCH("torchvision"), TORCH("timm")),
     ),
 )

@@ -37,6 +37,18 @@ class ShiftedReLU6(keras.layers.Layer):
 
 
 @register
+class LocalResponseNorm(keras.layers.Layer):
+    """Each value divided by `(1 + 2e-5 * s) ** 0.75`, s the sum of squares of its own and two channels either side.
+
+    Shape kept. Krizhevsky et al. 2012, section 3.3, with Caffe's window of 5 and alpha of 1e-4, which it divides by
+    the window (BVLC/caffe models/bvlc_googlenet).
+    """
+
+    def call(self, x):
+        return tf.nn.lrn(x, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75)
+
+
+@register
 class Scale(keras.layers.Layer):
     """`factor * x`, shape kept: what lowering leaves where no convolution can absorb a factor."""
 
@@ -49,3 +61,60 @@ class Scale(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"factor": self.factor}
+
+
+@register
+class ChannelShuffle(keras.layers.Layer):
+    """Channels dealt out anew, shape kept: `groups` rows of channels, read by columns (arXiv:1707.01083, Figure 1).
+
+    Three dimensions are enough for it: positions, groups, channels of a group.
+    """
+
+    def __init__(self, groups: int, **kwargs):
+        super().__init__(**kwargs)
+        self.groups = groups
+
+    def call(self, x):
+        _, height, width, channels = x.shape
+        rows = tf.reshape(x, [-1, self.groups, channels // self.groups])
+        return tf.reshape(tf.transpose(rows, [0, 2, 1]), [-1, height, width, channels])
+
+    def get_config(self):
+        return super().get_config() | {"groups": self.groups}
+
+
+@register
+class ChannelSlice(keras.layers.Layer):
+    """Channels `start` to `start + size`: `[n, h, w, c] -> [n, h, w, size]`.
+
+    A STRIDED_SLICE in TFLite, since XNNPACK leaves out a SLICE that takes all of a dimension unsaid.
+    """
+
+    def __init__(self, start: int, size: int, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.size = start, size
+
+    def call(self, x):
+        return x[..., self.start : self.start + self.size]
+
+    def get_config(self):
+        return super().get_config() | {"start": self.start, "size": self.size}
+
+
+@register
+class SamePadding(keras.layers.ZeroPadding2D):
+    """Zeros around `[n, h, w, c]` as SAME puts them before windows of `kernel` with a stride of 2; for poolings whose
+    published weights saw those zeros. It depends on the parity of h and w, so it is found for each size anew."""
+
+    def __init__(self, kernel: int, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel = kernel
+
+    def build(self, input_shape):
+        self.padding = tuple((self.kernel // 2 - 1 + n % 2, self.kernel // 2) for n in input_shape[1:3])
+        super().build(input_shape)
+
+    def get_config(self):
+        config = super().get_config() | {"kernel": self.kernel}
+        del config["padding"]
+        return config

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from tfcompact.backend import keras
 from tfcompact.models.blocks import classifier, conv, depthwise, round_channels
-from tfcompact.models.spec import ModelSpec, Params
+from tfcompact.models.spec import HALVES, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
+from tfcompact.models.torch_names import flat_index, split, timm_blocks, timm_separable
 
 
 class Row(NamedTuple):
@@ -59,6 +60,28 @@ def mobilenet_v2(shape: tuple[int, int, int], classes: int, *, width: float, nam
     return keras.Model(inputs, classifier(x, classes, dropout=0.2), name=name)
 
 
+def torchvision(layer: str) -> str:
+    """torchvision's module path of one of our layers."""
+    conv, is_norm = split(layer)
+    outside = {"stem": f"features.0.{is_norm:d}", "head": f"features.18.{is_norm:d}", "logits": "classifier.1"}
+    if conv in outside:
+        return outside[conv]
+    row, repeat, part = conv.removeprefix("block").split("_")
+    block = 1 + flat_index([r.n for r in BLOCKS], int(row), int(repeat))
+    place = ("expand", "depthwise", "project").index(part) - (BLOCKS[int(row)].t == 1)
+    inner = f"{place + is_norm}" if part == "project" else f"{place}.{is_norm:d}"
+    return f"features.{block}.conv.{inner}"
+
+
+def timm(layer: str) -> str:
+    """timm's module path of one of our layers."""
+    return timm_separable(layer) if layer.startswith("block0_") else timm_blocks(layer)
+
+
+TIMM = {0.5: "mobilenetv2_050", 1.0: "mobilenetv2_100", 1.4: "mobilenetv2_140"}
+"""The widths that timm has weights for."""
+
+
 def _spec(width: float, trainable: int, statistics: int, macs: int, top1: float) -> ModelSpec:
     name = "mobilenet_v2" if width == 1.0 else f"mobilenet_v2_{width}"
     return ModelSpec(
@@ -71,6 +94,11 @@ def _spec(width: float, trainable: int, statistics: int, macs: int, top1: float)
         macs=macs,
         top1=top1,
         source="arXiv:1801.04381, Table 2; accuracy: TF-slim mobilenet/README.md",
+        keras=KerasWeights("MobileNetV2", HALVES, {"alpha": width}),
+        torch=(
+            *((TorchWeights("torchvision", "mobilenet_v2", torchvision, IMAGENET),) if width == 1.0 else ()),
+            *((TorchWeights("timm", TIMM[width], timm, IMAGENET),) if width in TIMM else ()),
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfcompact.backend import keras, tf
+from tfcompact.options import opt
 from tfcompact.training import Training
 from tfcompact.types import Context
 
@@ -15,6 +16,11 @@ FROM: tuple[str, ...] = ()
 @dataclass(frozen=True)
 class Config(Training):
     """Options of `fit`."""
+
+    weights: str | None = opt(
+        None,
+        "what to start from: imagenet, a run's directory, or a file (.h5, .safetensors, .pth); random unless given",
+    )
 
 
 def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, Any]]:

@@ -1,0 +1,164 @@
+"""Arrays out of other people's files: the same numbers, and nothing that runs."""
+
+import io
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from tfcompact.errors import UserError
+from tfcompact.models import state
+
+RNG = np.random.default_rng(0)
+
+
+class _Reference:
+    """Pickles as a call of `module.name(*arguments)`, as a file from outside could hold it."""
+
+    def __init__(self, module: str, name: str, *arguments):
+        self.called = (module, name, arguments)
+
+
+class _Pickler(pickle._Pickler):
+    """Writes `_Reference`s by name, without importing what they name, and `_Stored`s as persistent ids."""
+
+    def save(self, obj, save_persistent_id=True):
+        if isinstance(obj, _Reference):
+            module, name, arguments = obj.called
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+            self.save(arguments)
+            self.write(pickle.REDUCE)
+        elif isinstance(obj, _Stored):
+            self.save(("storage", _Name("torch", "FloatStorage"), obj.key, "cpu", obj.count))
+            self.write(pickle.BINPERSID)
+        elif isinstance(obj, _Name):
+            self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
+        else:
+            super().save(obj, save_persistent_id)
+
+
+class _Stored:
+    def __init__(self, key: str, count: int):
+        self.key, self.count = key, count
+
+
+class _Name:
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+
+
+def pickled(content) -> bytes:
+    stream = io.BytesIO()
+    _Pickler(stream, protocol=2).dump(content)
+    return stream.getvalue()
+
+
+def tensors(arrays):
+    """A state dict as torch pickles it, and the storages it refers to."""
+    content, storages = {}, {}
+    for i, (name, array) in enumerate(arrays.items()):
+        strides = tuple(s // array.itemsize for s in array.strides)
+        content[name] = _Reference(
+            "torch._utils", "_rebuild_tensor_v2", _Stored(str(i), array.size), 0, array.shape, strides, False, {}
+        )
+        storages[str(i)] = array.ravel(order="K")
+    return content, storages
+
+
+@pytest.fixture
+def arrays():
+    return {
+        "stem.weight": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "fc.weight": np.asfortranarray(RNG.normal(size=(5, 4)).astype(np.float32)),  # strides that are not C's
+        "fc.bias": RNG.normal(size=5).astype(np.float32),
+    }
+
+
+def torch_zip(arrays, path: Path) -> Path:
+    content, storages = tensors(arrays)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", pickled(content))
+        for key, values in storages.items():
+            archive.writestr(f"net/data/{key}", values.tobytes())
+    return path
+
+
+def torch_stream(arrays, path: Path) -> Path:
+    content, storages = tensors(arrays)
+    parts = [pickled(state._MAGIC), pickled(1001), pickled({"little_endian": True}), pickled(content)]
+    parts.append(pickled(list(storages)))
+    for values in storages.values():
+        parts.append(struct.pack("<q", values.size) + values.tobytes())
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_stream])
+def test_both_forms_of_torch_files_read_the_same(write, arrays, tmp_path: Path) -> None:
+    found = state.read(write(arrays, tmp_path / "net.pth"))
+    assert found.keys() == arrays.keys()
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+
+
+def test_safetensors(arrays, tmp_path: Path) -> None:
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "net.safetensors")
+    found = state.read(tmp_path / "net.safetensors")
+    assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+
+
+def test_pairs_of_numpy_arrays_become_torch_layout(tmp_path: Path) -> None:
+    kernel, bias = RNG.normal(size=(3, 3, 2, 7)).astype(np.float32), np.arange(7, dtype=np.float32)
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"conv1": [kernel, bias]}, protocol=3))
+    found = state.read(tmp_path / "net.pkl")
+    assert found["conv1.weight"].shape == (7, 2, 3, 3)
+    assert np.array_equal(found["conv1.weight"].transpose(2, 3, 1, 0), kernel)
+    assert np.array_equal(found["conv1.bias"], bias)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("os", "system"), ("builtins", "eval"), ("posix", "system"), ("numpy", "load"), ("torch", "load")],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pkl"])
+def test_a_file_that_would_run_something_is_refused(module: str, name: str, suffix: str, tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(pickled({"a": _Reference(module, name, f"touch {trace}")}))
+    with pytest.raises(UserError, match=rf"{module}\.{name}"):
+        state.read(path)
+    assert not trace.exists()
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps({"a": np.array([{}, {}], object)}, protocol=3))
+    with pytest.raises(UserError, match="objects"):
+        state.read(tmp_path / "net.pkl")
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_stream])
+def test_a_truncated_file_is_one_line(write, arrays, tmp_path: Path) -> None:
+    path = write(arrays, tmp_path / "net.pth")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="net.pth"):
+        state.read(path)
+
+
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
+    wrong = _Reference("torch._utils", "_rebuild_tensor_v2", _Stored("0", 4), 0, (1000, 1000), (1000, 1), False, {})
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("net/data.pkl", pickled({"a": wrong}))
+        archive.writestr("net/data/0", np.zeros(4, np.float32).tobytes())
+    with pytest.raises(UserError, match="beyond its storage"):
+        state.read(tmp_path / "net.pth")
+
+
+def test_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors").write_text("not weights")
+    (tmp_path / "net.pth").write_text("not weights")
+    for name in ("net.safetensors", "net.pth"):
+        with pytest.raises(UserError, match=f"{name} is not a whole state dict"):
+            state.read(tmp_path / name)

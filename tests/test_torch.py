@@ -1,0 +1,69 @@
+"""Each network that torchvision or timm has, with a state dict of theirs with random weights: the same logits.
+
+The other implementation runs in an environment of its own (tests/torch_reference/environment.py).
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from torch_reference import environment
+from variants import cheapest_first
+
+from tfcompact import models
+from tfcompact.backend import keras
+from tfcompact.errors import UserError
+from tfcompact.models import weights
+
+HERE = Path(__file__).parent / "torch_reference"
+
+SOURCES = [
+    pytest.param(name, source, id=f"{name}-{source.library}", marks=marks)
+    for library in ("torchvision", "timm")
+    for (name,), marks in (
+        (row.values, row.marks)
+        for row in cheapest_first(lambda spec, library=library: any(s.library == library for s in spec.torch))
+    )
+    for source in models.spec(name).torch
+    if source.library == library
+]
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    if reason := environment.hindrance():
+        pytest.skip(reason)
+    return environment.python()
+
+
+def state_of(python: Path, source, px: int, classes: int, folder: Path):
+    """The state dict, images and logits of the other library's network."""
+    command = [python, HERE / "dump.py", source.library, source.model, str(px), str(classes), folder]
+    subprocess.run(command, check=True, capture_output=True)
+    io = np.load(folder / "io.npz")
+    return load_file(folder / "state.safetensors"), io["images"], io["logits"]
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize(("name", "source"), SOURCES)
+def test_logits_are_those_of_the_other_library(name: str, source, python: Path, tmp_path: Path) -> None:
+    keras.backend.clear_session()
+    spec = models.spec(name)
+    px = spec.image_px
+    state, images, logits = state_of(python, source, px, spec.classes, tmp_path)
+    found = weights.from_torch(models.build(name, px=px, classes=spec.classes), state, source)(images).numpy()
+    spread = float(logits.std())
+    difference = float(np.abs(found - logits).max())
+    print(f"{name}, {source.library}/{source.model}: difference {difference:.1e}, logits' deviation {spread:.2f}")
+    assert spread > 0.1, "logits too alike to tell anything"
+    assert np.abs(logits[0] - logits[1]).max() > 0.05, "logits that do not depend on the image"
+    assert difference <= 1e-3
+
+
+def test_a_missing_key_is_named() -> None:
+    source = models.spec("mobilenet_v2").torch[0]
+    with pytest.raises(UserError, match=r"layer stem needs 'features.0.0.weight'"):
+        weights.from_torch(models.build("mobilenet_v2", px=32), {}, source)
