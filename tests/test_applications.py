@@ -9,7 +9,10 @@ from tfcompact import models
 from tfcompact.backend import keras
 from tfcompact.models import weights
 
-ODD = ("mobilenet_v2_0.35", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_b0", "xception")
+ODD = (
+    *("mobilenet_v2_0.35", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_b0", "xception"),
+    *("nasnet_mobile", "densenet_121", "resnet_50"),
+)
 """At least one of each family that tf_keras.applications has; inception_v3 pads nothing before a stride.
 
 Its mobilenet_v1 is left out: it pads the end of odd maps too, where TF-slim and we pad both sides.

@@ -19,7 +19,7 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("stages", "export", "measure", "plots", "listing"),
     ("results",),
     ("loop", "quantization", "pretrained", "saved"),
-    ("training", "lowering", "profile"),
+    ("training", "lowering", "excitation", "profile"),
     ("models", "target", "divergence"),
     ("data", "graph", "lite", "reading"),
     ("runs",),

@@ -134,13 +134,19 @@ def gate_into_grouped(x):
 
 
 def gate_into_batch_norm(x):
-    """Not after a convolution, so it stays, and wants its input as it was."""
+    """Not after a convolution, so it becomes one of its own, which takes the factor in."""
     return _conv(L.BatchNormalization()(HSwish()(_conv(x))))
 
 
 def gate_read_twice(x):
     x = HSwish()(_conv(x))
     return L.Add()([_conv(x), _conv(x, activation="relu")])
+
+
+def swish_and_sigmoid(x):
+    """Each is a sigmoid afterwards, and no factor travels."""
+    x = L.Activation("swish")(_conv(x))
+    return L.Multiply()([x, L.Activation("sigmoid")(_conv(x))])
 
 
 def sigmoid_gate_into_softmax(x):
@@ -163,8 +169,9 @@ SMALL = {
     swish_into_sigmoid_gate: 0,
     gate_into_depthwise: 0,
     gate_into_grouped: 0,
-    gate_into_batch_norm: 1,
+    gate_into_batch_norm: 0,
     gate_read_twice: 0,
+    swish_and_sigmoid: 0,
     sigmoid_gate_into_softmax: 1,
     separable_after_gate: 1,
 }
@@ -197,7 +204,8 @@ def test_a_convolution_that_is_an_output_is_not_folded() -> None:
 
 
 def test_only_what_may_be_folded_is() -> None:
-    """Not a convolution with an activation, not one that is read elsewhere, not one used twice."""
+    """Not a convolution with an activation, not one that is read elsewhere, not one used twice: there the batch
+    normalization becomes a depthwise convolution of its own."""
     inputs = L.Input((8, 8, 3))
     nonlinear = L.BatchNormalization(name="after_relu")(_conv(inputs, activation="relu"))
     read_twice = _conv(inputs)
@@ -213,8 +221,9 @@ def test_only_what_may_be_folded_is() -> None:
     model = randomize(keras.Model(inputs, L.Concatenate()(ends)))
     low = lowering.lower(model)
     assert_same(low, model)
-    left = [layer.name for layer in low.layers if isinstance(layer, L.BatchNormalization)]
-    assert sorted(left) == ["after_relu", "of_read_twice", "of_shared"]
+    assert not [layer for layer in low.layers if isinstance(layer, L.BatchNormalization)]
+    alone = [layer.name for layer in low.layers if isinstance(layer, L.DepthwiseConv2D)]
+    assert sorted(alone) == ["after_relu", "of_read_twice", "of_shared"]
 
 
 def test_depth_multipliers_are_folded() -> None:
@@ -298,3 +307,39 @@ def test_another_normalization_is_the_same_function_of_the_pixels(padding: str) 
     has_affine = "image_affine" in [layer.name for layer in changed.layers]
     assert has_affine == (padding == "same")  # zeros of a padding would move with the image
     assert stem.get_weights()[0].shape == model.get_layer("stem").get_weights()[0].shape
+
+
+def settled(model):
+    """Batch normalization with the statistics of `images`, so that a signal neither fades nor grows with depth."""
+    for layer in model.layers:
+        if isinstance(layer, L.BatchNormalization):
+            layer.momentum = 0.0
+    model(images(model.input_shape[1:]), training=True)
+    return model
+
+
+SMALLEST = (
+    *("squeezenet_1.1", "shufflenet_v1_g3_0.5", "shufflenet_v2_0.5", "mobilenet_v1_0.25", "mnasnet_a1_0.35"),
+    *("googlenet_bn", "inception_v2", "bn_inception", "efficientnet_b0", "efficientnet_lite0", "densenet_bc_40_12"),
+)
+LARGE = ("se_inception", "inception_v4", "inception_resnet_v2", "xception", "efficientnet_v2_b0", "nasnet_mobile")
+
+
+@pytest.mark.parametrize(
+    "name", [*SMALLEST, *(pytest.param(n, marks=pytest.mark.slow) for n in (*LARGE, "se_resnet_50"))]
+)
+def test_every_family_is_lowered_to_itself_and_has_a_rule_for_each_layer(name: str) -> None:
+    keras.backend.clear_session()
+    spec = models.spec(name)
+    model = settled(models.build(name, px=max(spec.min_px, 48), classes=5))
+    low = lowering.lower(model)
+    assert_same(low, model, relative=1e-4)
+    assert not [layer for layer in low.layers if isinstance(layer, L.BatchNormalization)]
+    for layer in low.layers:
+        quantization.rule_for(layer)
+
+
+def test_googlenet_with_its_local_response_normalization_is_refused_and_the_other_named() -> None:
+    assert "googlenet_bn" in models.spec("googlenet").float_only
+    with pytest.raises(UserError, match="LocalResponseNorm"):
+        quantization.quantized(lowering.lower(models.build("googlenet", px=32, classes=5)))

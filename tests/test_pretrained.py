@@ -139,6 +139,13 @@ def test_a_state_dict_of_another_library(tmp_path: Path) -> None:
     assert same(body_and_head(replaced)[0], body_and_head(original)[0])
 
 
+def test_libraries_that_compute_alike_need_no_name(tmp_path: Path) -> None:
+    arrays, _ = torch_state("resnet_50_v1.5")
+    save_file(arrays, tmp_path / "resnet50.safetensors")
+    found = pretrained.find(models.spec("resnet_50_v1.5"), str(tmp_path / "resnet50.safetensors"))
+    assert "torchvision resnet50" in found.label
+
+
 def test_a_state_dict_of_another_network_says_what_is_missing(tmp_path: Path) -> None:
     save_file({"conv.weight": np.zeros((1, 1, 1, 1), np.float32)}, tmp_path / "net.safetensors")
     with pytest.raises(UserError, match=r"not a state dict of torchvision's mobilenet_v2 \(no features.0.0.weight\)"):

@@ -8,7 +8,7 @@ from tfcompact import quantization as q
 from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
-from tfcompact.models.layers import HSwish, Scale, ShiftedReLU6
+from tfcompact.models.layers import ChannelShuffle, ChannelSlice, HSwish, Scale, ShiftedReLU6
 from tfcompact.types import Normalization
 
 L = keras.layers
@@ -91,6 +91,10 @@ def ranges(model) -> dict[str, tuple[float, float]]:
         (lambda: L.MaxPooling2D(), None, "none"),
         (lambda: L.Dropout(0.1), None, "none"),
         (lambda: L.Flatten(), None, "none"),
+        (lambda: L.Cropping2D(1), None, "none"),
+        (lambda: ChannelShuffle(2), None, "none"),
+        (lambda: ChannelSlice(0, 2), None, "none"),
+        (lambda: L.Activation("sigmoid"), None, "observed"),
     ],
 )
 def test_rules(layer, axis, output: str) -> None:
@@ -240,9 +244,9 @@ def test_normalizations_without_a_grid_are_refused() -> None:
     with pytest.raises(UserError, match="whole-numbered mean"):
         q.grid(Normalization())
     per_channel = Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 57.0))
-    for function in (q.grid, q.on_grid):
-        with pytest.raises(UserError, match="all channels"):
-            function(per_channel)
+    with pytest.raises(UserError, match="all channels"):
+        q.grid(per_channel)
+    assert q.on_grid(per_channel) == Normalization((128.0,), (127.5,))  # the network is made to fit it
 
 
 def test_calibration_needs_images(lowered) -> None:

@@ -104,6 +104,12 @@ def test_both_forms_of_torch_files_read_the_same(write, arrays, tmp_path: Path) 
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
+def test_torchvisions_older_densenets_are_read_by_their_names_of_today(tmp_path: Path) -> None:
+    older = "features.denseblock1.denselayer2.norm.1.weight"
+    found = state.read(torch_zip({older: np.ones(3, np.float32)}, tmp_path / "densenet.pth"))
+    assert list(found) == ["features.denseblock1.denselayer2.norm1.weight"]
+
+
 def test_safetensors(arrays, tmp_path: Path) -> None:
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "net.safetensors")
     found = state.read(tmp_path / "net.safetensors")

@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def _state(spec: ModelSpec, path: Path) -> Pretrained:
 
 def _named(path: Path, fitting: list[TorchWeights]) -> TorchWeights:
     """The source that `path` names, of several with the same arrays: timm's `tf_x` pads otherwise than its `x`."""
-    if len(fitting) == 1:
+    if len({replace(s, library="", model="") for s in fitting}) == 1:  # one, or several that compute alike
         return fitting[0]
     named = [s for s in fitting if s.model in path.stem]
     longest = max((len(s.model) for s in named), default=0)
@@ -192,7 +192,8 @@ def _run(spec: ModelSpec, path: Path) -> Pretrained:
 
     def fill(model: Any, keep_head: bool) -> Any:
         network = saved.load(path / "model.h5")
-        return graph.rewrite(network, _new_head(model, keep_head), shape=model.input_shape[1:])
+        resized = network.input_shape != model.input_shape
+        return graph.rewrite(network, _new_head(model, keep_head, resized), shape=model.input_shape[1:])
 
     return Pretrained(
         label=f"{run.model}/{run.name}",
@@ -203,11 +204,15 @@ def _run(spec: ModelSpec, path: Path) -> Pretrained:
     )
 
 
-def _new_head(model: Any, keep_head: bool) -> graph.Rule:
-    """A rule that takes the layers that know the number of classes from `model`, with its random weights."""
+def _new_head(model: Any, keep_head: bool, resized: bool) -> graph.Rule:
+    """A rule that takes the layers that know the number of classes from `model`, with its random weights.
+
+    Auxiliary classifiers end in windows of the whole grid, so they are new for another size, too.
+    """
+    fresh_ones = () if keep_head and not resized else ("aux",) if keep_head else weights.HEADS
 
     def rule(layer: Any, x: Any) -> Any:
-        if keep_head or not layer.weights or not layer.name.startswith(weights.HEADS):
+        if not layer.name.startswith(fresh_ones):
             return None
         fresh = model.get_layer(layer.name)
         copy = fresh.__class__.from_config(fresh.get_config())

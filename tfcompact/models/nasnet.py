@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from tfcompact.backend import keras
 from tfcompact.models.blocks import activation, bare, classifier, conv, drop, logits, norm, separable
-from tfcompact.models.layers import SamePadding
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 
 # A cell's states: 0 what the last cell gave, 1 what the one before it gave, 2 to 6 the sums of the pairs below.
@@ -112,6 +111,8 @@ def nasnet_cell(x, before, cell: Cell):
     elif before.shape[-1] != cell.filters:
         before = pointwise(before, cell, name=f"{name}_before")
     states = [pointwise(x, cell, name=f"{name}_current"), before]
+    from tfcompact.models.layers import SamePadding
+
     padded = SamePadding(3, name=f"{name}_pad")(states[0]) if cell.stride > 1 else None
     for i, pair in enumerate(pairs):
         ends = []

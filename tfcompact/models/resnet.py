@@ -34,9 +34,10 @@ class Style(NamedTuple):
     strided: str  # the convolution that halves the map: "reduce" or "spatial"
     bias: bool = False  # of convolutions before batch normalization
     reduction: int | None = None  # channels per channel of the squeezed vector; None: no squeeze-and-excitation
+    ceil: bool = False  # the stem's maxima begin at the first pixel instead of before it
 
 
-KERAS, TORCH, CAFFE_SE = Style("reduce", bias=True), Style("spatial"), Style("reduce", reduction=16)
+KERAS, TORCH, CAFFE_SE = Style("reduce", bias=True), Style("spatial"), Style("reduce", reduction=16, ceil=True)
 
 
 def bottleneck(x, c: int, stride: int, style: Style, *, project: bool, name: str):
@@ -59,7 +60,7 @@ def resnet(shape: tuple[int, int, int], classes: int, *, repeats: tuple[int, ...
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = keras.layers.ZeroPadding2D(3, name="stem_pad")(inputs)
     x = conv(x, 64, 7, 2, "relu", padding="valid", bias=style.bias, name="stem")  # 112 x 112
-    if style.reduction:  # Caffe's windows begin at the first pixel; at even sizes that is SAME
+    if style.ceil:  # at even sizes that is SAME
         x = keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x)
     else:
         x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)

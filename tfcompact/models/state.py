@@ -15,6 +15,7 @@ import collections
 import io
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -164,7 +165,13 @@ def _tensors(content: Any) -> State:
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, _Tensor) for v in content.values()):
         raise UserError("it is not a state dict: names with tensors")
-    return {str(name).removeprefix("module."): tensor.array() for name, tensor in content.items()}
+    return {_today(str(name)): tensor.array() for name, tensor in content.items()}
+
+
+def _today(name: str) -> str:
+    """A module path as libraries write it now: torchvision's published DenseNets are older than its rename of their
+    `norm.1` to `norm1` (torchvision models/densenet.py)."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name.removeprefix("module."))
 
 
 def _from_pairs(content: Any) -> State:
