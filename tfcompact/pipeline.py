@@ -12,7 +12,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +178,13 @@ class Pipeline:
         config = config or host.Config()
         run = self._parent(("export",), parent)
         data, px = self._data(run), self._px(run)
-        images, labels = data.arrays("test", px=px, limit=config.images)
-        test = host.TestImages(images, labels, "test", data.digest)
+        count = min(data.sizes["test"], config.images or data.sizes["test"])
+
+        def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for start in range(0, count, 256):
+                yield data.arrays("test", px=px, start=start, limit=min(start + 256, count))
+
+        test = host.TestImages(batches, "test", data.digest)
         subjects = [
             host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test)
             for threads in config.threads

@@ -119,11 +119,16 @@ class ImageSet:
         data = tf.data.Dataset.range(len(members)).map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
         return data.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
-    def arrays(self, split: Split, *, px: int, limit: int | None = None) -> tuple[Pixels, npt.NDArray[np.int64]]:
-        """The same images and labels as `batches`, at once: uint8 `[n, px, px, 3]` and int64 `[n]`. No TensorFlow."""
-        members = self._members[split][:limit]
+    def arrays(
+        self, split: Split, *, px: int, start: int = 0, limit: int | None = None
+    ) -> tuple[Pixels, npt.NDArray[np.int64]]:
+        """The same images and labels as `batches`, at once: uint8 `[n, px, px, 3]` and int64 `[n]`. No TensorFlow.
+
+        Those at places `start` up to `limit` of the split's order.
+        """
+        members = self._members[split][start:limit]
         self._store("fit", px, members)
-        return self._records("fit", px, members), self._labels(split)[:limit]
+        return self._records("fit", px, members), self._labels(split)[start:limit]
 
     def _labels(self, split: Split) -> npt.NDArray[np.int64]:
         return self._images.labels[self._members[split]]

@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,12 +55,12 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class TestImages:
-    """What accuracy is judged on: uint8 `[n, px, px, 3]` and class indices `[n]`, with where they come from."""
+    """What accuracy is judged on, with where it comes from. Each call of `batches` begins anew to give uint8
+    `[n, px, px, 3]` and class indices `[n]`: only one batch need be in memory."""
 
     __test__ = False  # pytest would take the name for a test's
 
-    images: np.ndarray
-    labels: np.ndarray
+    batches: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
     split: str
     data_digest: str
 
@@ -119,11 +119,12 @@ def accuracy(model: lite.LiteModel, test: TestImages) -> Accuracy:
 
     Equal probabilities, frequent in 8 bits, count in the order of the classes.
     """
-    order = np.argsort(-model(test.images), axis=1, kind="stable")
-    hits = order[:, :5] == test.labels[:, np.newaxis]
-    return Accuracy(
-        float(hits[:, 0].mean()), float(hits.any(axis=1).mean()), len(test.labels), test.split, test.data_digest
-    )
+    first = among_five = count = 0
+    for images, labels in test.batches():
+        order = np.argsort(-model(images), axis=1, kind="stable")
+        hits = order[:, :5] == labels[:, np.newaxis]
+        first, among_five, count = first + hits[:, 0].sum(), among_five + hits.any(axis=1).sum(), count + len(labels)
+    return Accuracy(float(first / count), float(among_five / count), count, test.split, test.data_digest)
 
 
 def peak_memory_mb(path: Path, *, threads: int = 1, delegate: str = "xnnpack") -> float | None:
