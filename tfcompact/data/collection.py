@@ -31,6 +31,7 @@ class Collection:
     folder of its decoded pixels in the cache. `in_memory`: the images are few and small enough to be kept there
     instead, for training. `flippable` says whether a
     mirrored image still belongs to its class, `least_crop` how much of its area a training crop keeps at least.
+    `is_split`: every image's split is given, and classes may be missing from one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Collection:
     notes: tuple[str, ...] = ()
     flippable: bool = True
     least_crop: float = 0.35
+    is_split: bool = False
 
 
 def cores() -> int:

@@ -72,6 +72,7 @@ def collection(
     labels: Sequence[int],
     given: tuple[Split | None, ...],
     notes: tuple[str, ...],
+    is_split: bool = False,
 ) -> Collection:
     """Verified files as a collection. Each is read again when its pixels are asked for, and must not have changed."""
 
@@ -96,6 +97,7 @@ def collection(
         describe=lambda i: escape(good[i][0]),
         key=_key(root),
         notes=notes,
+        is_split=is_split,
     )
 
 

@@ -64,6 +64,7 @@ def open_imagenet(root: Path, cache: Path, *, skip_unreadable: bool) -> Collecti
         labels=[found[path] for path, _ in good],
         given=tuple(_split(seen.content) for _, seen in good),
         notes=tuple(notes),
+        is_split=True,
     )
 
 

@@ -39,7 +39,11 @@ class ImageSet:
         self._images, self._cache, self._max_bytes = collection, cache, max_bytes
         self.name, self.classes = collection.name, collection.classes
         self.flippable = collection.flippable
-        splits = split(collection.classes, collection.labels.tolist(), collection.content, collection.given)
+        splits = (
+            [name or "train" for name in collection.given]
+            if collection.is_split
+            else split(collection.classes, collection.labels.tolist(), collection.content, collection.given)
+        )
         self._members = {name: self._ordered([i for i, s in enumerate(splits) if s == name]) for name in SPLITS}
         self.sizes: dict[Split, int] = {name: len(members) for name, members in self._members.items()}
         self.native_px = int(np.median(collection.sizes.min(axis=1)))

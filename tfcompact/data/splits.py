@@ -31,12 +31,9 @@ def split(
 ) -> list[Split]:
     """The split of each image, from its content hash, or as `given` by its source.
 
-    Splits that the source has are left as they are; those it lacks are taken from its train images. A source that
-    gives every image its split is taken at its word.
+    Splits that the source has are left as they are; those it lacks are taken from its train images.
     Raises `UserError` where a class has fewer different images than splits to fill.
     """
-    if all(given):
-        return [name for name in given if name is not None]
     fixed: set[Split] = {name for name in given if name is not None}
     wanted: list[Split] = [name for name in SPLITS if name == "train" or name not in fixed]
     result: list[Split] = [name or "train" for name in given]
