@@ -331,9 +331,13 @@ LARGE = ("se_inception", "inception_v4", "inception_resnet_v2", "xception", "eff
 def test_every_family_is_lowered_to_itself_and_has_a_rule_for_each_layer(name: str) -> None:
     keras.backend.clear_session()
     spec = models.spec(name)
-    model = settled(models.build(name, px=max(spec.min_px, 48), classes=5))
-    low = lowering.lower(model)
-    assert_same(low, model, relative=1e-4)
+    keras.backend.set_floatx("float64")  # in 32 bits, rounding alone grows to 1e-3 in Inception V4
+    try:
+        model = settled(models.build(name, px=max(spec.min_px, 48), classes=5))
+        low = lowering.lower(model)
+        assert_same(low, model, relative=1e-6)
+    finally:
+        keras.backend.set_floatx("float32")
     assert not [layer for layer in low.layers if isinstance(layer, L.BatchNormalization)]
     for layer in low.layers:
         quantization.rule_for(layer)
