@@ -9,11 +9,17 @@ class UserError(Exception):
 
 
 class UnknownName(UserError):
-    """A name that is not in a table; the message suggests the nearest ones."""
+    """A name that is not in a table; the message suggests the nearest ones.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    Where none is near it lists them all, or says what does: `listed_by`, a command, where there are too many.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, listed_by: str | None = None) -> None:
         self.kind, self.name, self.known = kind, name, tuple(known)
-        super().__init__(f"no {kind} named {name!r}; {suggestion(name, self.known)}")
+        remedy = suggestion(name, self.known)
+        if listed_by and remedy.startswith("known: "):
+            remedy = f"{listed_by} lists all {len(self.known)}"
+        super().__init__(f"no {kind} named {name!r}; {remedy}")
 
 
 class UnreadableImage(UserError):

@@ -43,7 +43,7 @@ def spec(name: str) -> ModelSpec:
     """The variant called `name`. Raises `UnknownName` that suggests the nearest."""
     known = specs()
     if name not in known:
-        raise UnknownName("model", name, known)
+        raise UnknownName("model", name, known, listed_by="tfcompact models")
     return known[name]
 
 
