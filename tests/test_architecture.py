@@ -16,6 +16,7 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("cli",),
     ("describe",),
     ("pipeline", "report"),
+    ("recipe",),
     ("stages", "export", "measure", "plots", "listing"),
     ("results",),
     ("loop", "quantization", "pretrained", "saved"),
@@ -26,7 +27,7 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("metadata",),
     ("metadata_slots",),
     ("layout",),
-    ("backend", "types", "costs"),
+    ("columns", "backend", "types", "costs"),
     ("options",),
     ("errors",),
     ("__init__",),
@@ -36,7 +37,7 @@ HEAVY = ("tensorflow", "tf_keras", "keras", "keras_cv", "tensorflow_model_optimi
 LIGHT = (
     *("errors", "options", "types", "runs", "report", "models", "training", "stages.fit", "stages.quantize"),
     *("metadata", "data.images", "lite", "cli", "target", "listing", "results", "measure.host", "pipeline", "export"),
-    *("costs", "layout", "describe"),
+    *("costs", "layout", "columns", "describe"),
 )
 
 

@@ -20,7 +20,8 @@ import pytest
 from tfcompact import export, lite, metadata
 from tfcompact.backend import keras, tf
 from tfcompact.data.images import decode, fit_square
-from tfcompact.pipeline import Pipeline, configured
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured
 from tfcompact.target import Target
 from tfcompact.types import Normalization
 

@@ -10,7 +10,8 @@ from PIL import Image
 from tfcompact import export, lite, metadata, models, pipeline, runs
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import host
-from tfcompact.pipeline import Pipeline, configured
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured
 from tfcompact.target import Target
 
 MODEL = "mobilenet_v2_0.35"

@@ -17,7 +17,8 @@ from tfcompact.data import imagenet
 from tfcompact.errors import UserError
 from tfcompact.models import weights
 from tfcompact.models.spec import PackagedWeights
-from tfcompact.pipeline import Pipeline, configured
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured
 from tfcompact.target import Target
 
 MODEL = "mobilenet_v2_0.35"

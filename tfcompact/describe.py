@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from tfcompact import models
+from tfcompact.columns import ABSENT, Column, fitting
 from tfcompact.costs import CACHE_PJ, DRAM_PJ, Profile, Shape
 from tfcompact.errors import UnknownName
 from tfcompact.layout import layout
@@ -17,21 +17,7 @@ from tfcompact.models import ModelSpec
 from tfcompact.options import require_choice
 
 SORTS = ("family", "name", "parameters", "macs", "accuracy")
-ABSENT = "–"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: its heading, how a row fills it, and how early it yields where room is short."""
-
-    heading: str
-    text: Callable[[Any], str]
-    yields: int = 0  # 0: never; else the larger, the earlier it is left out of a narrow terminal
-    left: bool = False
-
-    def width(self, rows: Sequence[Any]) -> int:
-        """Of its widest line."""
-        return max(map(len, (*self.heading.split("\n"), *map(self.text, rows))))
+GAP = 1  # characters after a column, but for the last
 
 
 def sources(spec: ModelSpec) -> tuple[str, ...]:
@@ -73,7 +59,7 @@ MODELS_LEGEND = (
 def models_table(family: str | None = None, sort: str = "family", width: int = 100) -> tuple[Table, str]:
     """Every variant, one family after the other or in one row by `sort`, and its legend. Imports no TensorFlow."""
     rows = chosen(family, sort)
-    shown = _fitting(MODELS, rows, width)
+    shown = fitting(MODELS, rows, width + 1, GAP)
     table = _table(shown)
     for above, spec in zip([None, *rows], rows, strict=False):
         if sort == "family" and above and above.family != spec.family:
@@ -104,8 +90,8 @@ def blocks_table(profile: Profile, width: int = 100) -> tuple[Table, str, Table]
         Column("energy\nµJ", lambda b: _digits(b.cost.energy_pj / 1e6)),
     )
     useful = [column for column in columns if any(map(column.text, rows))]
-    shown = _fitting(useful, (*rows, everything), width)
-    room = width - sum(1 + c.width((*rows, everything)) for c in shown if c.heading != "operators") - 1
+    shown = fitting(useful, (*rows, everything), width + 1, GAP)
+    room = width - sum(GAP + c.width((*rows, everything)) for c in shown if c.heading != "operators") - 1
     table = _table(shown)
     for block in (*rows, everything):
         cells = (layout(block, room) if c.heading == "operators" else c.text(block) for c in shown)
@@ -192,25 +178,10 @@ def _digits(value: float) -> str:
 
 
 def _table(columns: Sequence[Column]) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
     for column in columns:
         table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True, vertical="bottom")
     return table
-
-
-def _fitting(columns: Sequence[Column], rows: Sequence[Any], width: int) -> list[Column]:
-    """The columns that fit into `width` characters, the most dispensable left out first."""
-
-    def needed(some: Sequence[Column]) -> int:
-        return sum(1 + c.width(rows) for c in some) - 1
-
-    shown = list(columns)
-    while needed(shown) > width and any(c.yields for c in shown):
-        shown.remove(max(shown, key=lambda column: column.yields))
-    for column in sorted(columns, key=lambda column: column.yields):  # a narrow one may find room after all
-        more = [c for c in columns if c in (*shown, column)]
-        shown = more if needed(more) <= width else shown
-    return shown
 
 
 def _omitted(columns: Sequence[Column], shown: Sequence[Column]) -> str:

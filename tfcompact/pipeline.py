@@ -9,9 +9,6 @@ import dataclasses
 import functools
 import json
 import os
-import tomllib
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +21,9 @@ from tfcompact.backend import keras, tf
 from tfcompact.data import absolute, open_images
 from tfcompact.errors import RejectedArtifact, UnknownName, UserError
 from tfcompact.measure import host
-from tfcompact.stages import STAGES, stage
+from tfcompact.recipe import configured, load_recipe, stage_named
 from tfcompact.target import Target
 from tfcompact.types import Context, Measurement, Normalization
-
-RECIPES = Path(__file__).parent / "recipes"
 
 
 class Pipeline:
@@ -45,7 +40,7 @@ class Pipeline:
         `config` is the stage's `Config`; `parent` a run's name, else the newest that feeds the stage. Raises
         `UserError` for unknown names, unusable data, and where no parent is there.
         """
-        module = _stage(name)
+        module = stage_named(name)
         config = config or module.Config()
         if name == "quantize" and self.spec.float_only:
             raise UserError(f"{self.spec.name} {self.spec.float_only}")
@@ -340,57 +335,6 @@ def suitable_px(spec: models.ModelSpec, native_px: int) -> int:
     """The published size for photographs; for smaller images the next multiple of 32 from 64 up the network takes."""
     wanted = max(64, -(-native_px // 32) * 32, spec.min_px)
     return min(wanted, spec.image_px)
-
-
-def load_recipe(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The stages of a recipe with their options. Raises `UnknownName`, and `UserError` for a malformed file."""
-    known = sorted(path.stem for path in RECIPES.glob("*.toml"))
-    if name not in known:
-        raise UnknownName("recipe", name, known)
-    content = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
-    return [(row["name"], row.get("config", {})) for row in content["stage"]]
-
-
-def configured(name: str, options: Mapping[str, Any]) -> Any:
-    """The `Config` of a stage, `export` or `measure`, with `options` set; `{"augment": {"flip": False}}` goes inside.
-
-    Raises `UnknownName` for an option it does not have, and `UserError` for a value of another type.
-    """
-    config = {"export": export, "measure": host}.get(name) or _stage(name)
-    return _filled(config.Config, name, options)
-
-
-def _filled(config: Any, name: str, options: Mapping[str, Any]) -> Any:
-    hints = typing.get_type_hints(config)
-    values = {}
-    for option, value in options.items():
-        if option not in hints:
-            raise UnknownName(f"option of {name}", option, hints)
-        kind = hints[option]
-        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            value = _filled(kind, f"{name}.{option}", value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, int) and not isinstance(value, bool) and kind is float:
-            value = float(value)
-        if not _fits(value, kind):
-            raise UserError(f"{name}.{option} must be {getattr(kind, '__name__', kind)}, not {value!r}")
-        values[option] = value
-    return config(**values)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        return any(_fits(value, k) for k in typing.get_args(kind))
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, typing.get_args(kind)[0]) for v in value)
-    return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
-
-
-def _stage(name: str) -> Any:
-    if name not in STAGES:
-        raise UnknownName("stage", name, STAGES)
-    return stage(name)
 
 
 def _strategy() -> Any:

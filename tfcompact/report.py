@@ -11,8 +11,7 @@ import dataclasses
 import datetime
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -21,21 +20,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from tfcompact import listing, plots, results, runs
+from tfcompact.columns import ABSENT, Column, fitting
 from tfcompact.errors import UserError
 from tfcompact.listing import History
 from tfcompact.results import Row, Setting
-
-ABSENT = "–"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: its heading, how a row fills it, and how early it yields where room is short."""
-
-    heading: str
-    text: Callable[[Row], str]
-    yields: int = 0  # 0: never; else the larger, the earlier it is left out of a narrow terminal
-    left: bool = False
 
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:
@@ -112,7 +100,7 @@ def print_table(console: Console, rows: Sequence[Row], root: Path = runs.ROOT) -
         return
     for setting, whole in results.by_setting(rows).items():
         group, beware = _without_shared_flags(whole)
-        shown = _fitting(group, console.width)
+        shown = fitting(_useful(group), group, console.width, gap=2)
         table = Table(box=SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
         table.title, table.caption = _heading(setting), escape(_footnote(setting, shown, beware))
         front = results.pareto_front(group)
@@ -237,18 +225,6 @@ def _without_shared_flags(rows: Sequence[Row]) -> tuple[list[Row], str]:
 
 def _useful(group: Sequence[Row]) -> list[Column]:
     return [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
-
-
-def _fitting(group: Sequence[Row], width: int) -> list[Column]:
-    """The columns that fit into `width` characters, the most dispensable left out first; `Beware` only if needed."""
-    shown = _useful(group)
-
-    def needed() -> int:
-        return sum(2 + max(len(c.heading), *(len(c.text(row)) for row in group)) for c in shown)
-
-    while needed() > width and any(column.yields for column in shown):
-        shown.remove(max(shown, key=lambda column: column.yields))
-    return shown
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tfcompact import lite, runs
-from tfcompact.pipeline import Pipeline, configured, load_recipe
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured, load_recipe
 from tfcompact.target import Target
 
 

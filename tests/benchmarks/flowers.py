@@ -16,7 +16,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tfcompact import export, lite, runs
-from tfcompact.pipeline import Pipeline, configured
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured
 from tfcompact.target import Target
 
 # px and epochs are what ten CPU minutes allow on two cores.

@@ -16,7 +16,8 @@ import numpy as np
 from rich.console import Console
 
 from tfcompact import lite, runs
-from tfcompact.pipeline import Pipeline, configured
+from tfcompact.pipeline import Pipeline
+from tfcompact.recipe import configured
 from tfcompact.target import Target
 
 NETWORKS = ("efficientnet_lite0", "squeezenet_1.1")

@@ -57,12 +57,15 @@ def open_imagenet(root: Path, cache: Path, *, skip_unreadable: bool) -> Collecti
     if not found:
         raise UserError(f"{escape(root)} has no photographs of ImageNet; {LAYOUT}")
     good, notes = readable(root, sorted(found), cache, (), skip_unreadable=skip_unreadable)
+    given = tuple(_split(seen.content) for _, seen in good)
+    if missing := sorted(set(INTERVALS) - set(given)):
+        raise UserError(f"of the {len(good)} photographs in {escape(root)} none is for {missing[0]}; add some more")
     return collection(
         root,
         good,
         classes=classes(),
         labels=[found[path] for path, _ in good],
-        given=tuple(_split(seen.content) for _, seen in good),
+        given=given,
         notes=tuple(notes),
         is_split=True,
     )
