@@ -24,17 +24,17 @@ class FakeImages:
             self.labels[split] = labels.astype(np.int64)
         self.spoilt = spoilt
 
-    def steps_per_epoch(self, batch: int) -> int:
-        return max(1, self.sizes["train"] // batch)
+    def steps_per_epoch(self, batch: int, images: int = 0) -> int:
+        return max(1, min(images or self.sizes["train"], self.sizes["train"]) // batch)
 
     def class_weights(self) -> tuple[float, ...]:
         count = np.bincount(self.labels["train"], minlength=len(self.classes))
         return tuple(float(w) for w in self.sizes["train"] / (len(self.classes) * count))
 
-    def training(self, *, px, batch, normalization, augment, seed, start_epoch=0, epochs):
+    def training(self, *, px, batch, normalization, augment, seed, start_epoch=0, epochs, epoch_images=0):
         order = [
             np.random.default_rng((seed, epoch)).permutation(self.sizes["train"])[
-                : self.steps_per_epoch(batch) * batch
+                : self.steps_per_epoch(batch, epoch_images) * batch
             ]
             for epoch in range(start_epoch, epochs)
         ]

@@ -44,7 +44,9 @@ def photos(tmp_path_factory):
     return open_images(str(root / "photos"), cache=root / "cache")
 
 
-def batches(images, *, augment=Augment(), seed=3, start_epoch=0, epochs=2, px=32, batch=8, normalization=PLAIN):  # noqa: B008
+def batches(
+    images, *, augment=Augment(), seed=3, start_epoch=0, epochs=2, px=32, batch=8, normalization=PLAIN, **more
+):  # noqa: B008
     data = images.training(
         px=px,
         batch=batch,
@@ -53,6 +55,7 @@ def batches(images, *, augment=Augment(), seed=3, start_epoch=0, epochs=2, px=32
         seed=seed,
         start_epoch=start_epoch,
         epochs=epochs,
+        **more,
     )
     return [(x, y) for x, y in data.as_numpy_iterator()]
 
@@ -70,6 +73,16 @@ def test_shapes_types_and_range(photos):
     assert x.max() <= 1
     np.testing.assert_array_equal(y.sum(1), 1)
     assert len(batches(photos, epochs=1)) == photos.steps_per_epoch(8) == photos.sizes["train"] // 8
+
+
+def test_an_epoch_of_some_images_has_others_each_time(photos):
+    """Asked for more than there are, all of them; for some, the first of each epoch's own order."""
+    some = batches(photos, augment=NO_AUGMENT, epochs=2, epoch_images=16)
+    assert len(some) == 2 * photos.steps_per_epoch(8, 16) == 4
+    assert not same(some[:2], some[2:])
+    whole = batches(photos, augment=NO_AUGMENT, epochs=2)
+    assert same(some[:2], whole[:2])
+    assert photos.steps_per_epoch(8, 10**6) == photos.steps_per_epoch(8)
 
 
 @pytest.mark.parametrize("name", [*QUICK, *SLOW.values()])

@@ -235,6 +235,32 @@ def test_what_is_kept_is_the_moving_average(tmp_path, monkeypatch) -> None:
     assert any(all(map(np.allclose, kept, ends)) for ends in (averages[3], averages[7]))  # of the better epoch
 
 
+@pytest.mark.parametrize(("epoch_images", "steps"), [(0, 4), (32, 2), (1000, 4)])
+def test_epochs_and_validation_of_some_images(tmp_path, epoch_images, steps) -> None:
+    told, seen = context(tmp_path), {"training": 0, "validation": 0}
+
+    def counting(name, batches):
+        def count(*args, **options):
+            def add(images, labels):
+                seen[name] += len(images)
+                return images, labels
+
+            data = batches(*args, **options)
+            signature = data.element_spec
+            return data.map(lambda x, y: tf.numpy_function(add, [x, y], [x.dtype, y.dtype])).map(
+                lambda x, y: (tf.ensure_shape(x, signature[0].shape), tf.ensure_shape(y, signature[1].shape))
+            )
+
+        return count
+
+    told.data.training = counting("training", told.data.training)
+    told.data.batches = counting("validation", told.data.batches)
+    loop.train(network(), options(epochs=2, norm_batches=0, epoch_images=epoch_images, validation_images=9), told)
+    assert seen == {"training": 2 * steps * 16, "validation": 2 * 9}
+    with pytest.raises(UserError, match="epoch_images must be 0 or more"):
+        options(epoch_images=-1)
+
+
 def test_early_stopping_waits_as_long_as_told_and_does_not_go_on_later(tmp_path) -> None:
     config = options(epochs=9, early_stopping=2, learning_rate=1e-12, ema=0.0, norm_batches=0)
     result, notes = fit.run(network(norm=False), config, context(tmp_path))

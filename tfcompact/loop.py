@@ -55,29 +55,18 @@ def train(
     a checkpoint an epoch to `context.scratch`, from which the next call goes on. Raises `UserError` where the loss
     is no longer a number.
     """
-    steps = context.data.steps_per_epoch(config.batch)
+    steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
     _pace_norms(model, steps)
     optimizer = _optimizer(config, steps, model)
     trainer = Trainer(model, config, context.data, aux_weight, teacher)
     trainer.compile(optimizer=optimizer)
     state = State(trainer, context)
     if from_start and not state.epoch:
-        validation = context.data.batches(
-            "validation", px=context.px, batch=config.batch, normalization=context.normalization
-        )
-        state.start(evaluator(model)(validation)[1])
+        state.start(evaluator(model)(validation(config, context))[1])
     if state.epoch:
         context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
     if state.epoch < config.epochs and not _stalled(state.rows, config.early_stopping):
-        images = context.data.training(
-            px=context.px,
-            batch=config.batch,
-            normalization=context.normalization,
-            augment=config.augment,
-            seed=context.seed,
-            start_epoch=state.epoch,
-            epochs=config.epochs,
-        )
+        images = _images(config, context, start_epoch=state.epoch, epochs=config.epochs)
         epochs = _Epochs(state, config, context, steps)
         try:
             trainer.fit(
@@ -223,9 +212,7 @@ class _Epochs(keras.callbacks.Callback):
     def __init__(self, state: State, config: Training, context: Context, steps: int):
         super().__init__()
         self.state, self.config, self.context, self.steps = state, config, context, steps
-        self.validation = context.data.batches(
-            "validation", px=context.px, batch=config.batch, normalization=context.normalization
-        )
+        self.validation = validation(config, context)
         self.evaluate = evaluator(state.trainer.network)
         self.log = _Log(context.directory, state.rows)
         self.bar = Progress(
@@ -312,6 +299,30 @@ class _Log:
         self.events.close()
 
 
+def validation(config: Training, context: Context) -> Any:
+    """Batches `(images, int64 labels)` of the validation split, as many as `config` asks for."""
+    return context.data.batches(
+        "validation",
+        px=context.px,
+        batch=config.batch,
+        normalization=context.normalization,
+        limit=config.validation_images or None,
+    )
+
+
+def _images(config: Training, context: Context, *, start_epoch: int, epochs: int) -> Any:
+    return context.data.training(
+        px=context.px,
+        batch=config.batch,
+        normalization=context.normalization,
+        augment=config.augment,
+        seed=context.seed,
+        start_epoch=start_epoch,
+        epochs=epochs,
+        epoch_images=config.epoch_images,
+    )
+
+
 def evaluator(model: Any):
     """A function from batches `(images, int64 labels)` to `model`'s mean cross-entropy and top-1 accuracy."""
 
@@ -385,9 +396,6 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
         )
     network.set_weights(state.best)
     evaluate = evaluator(network)
-    validation = context.data.batches(
-        "validation", px=context.px, batch=config.batch, normalization=context.normalization
-    )
     best = state.best_accuracy
     candidates = [(0, state.started_at), *((int(r["epoch"]), r["validation_accuracy"]) for r in state.rows)]
     notes = {
@@ -398,18 +406,11 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     }
     if config.norm_batches and any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
         kept = network.get_weights()
-        images = context.data.training(
-            px=context.px,
-            batch=config.batch,
-            normalization=context.normalization,
-            augment=config.augment,
-            seed=context.seed,
-            start_epoch=0,
-            epochs=1 + config.norm_batches // context.data.steps_per_epoch(config.batch),
-        )
+        steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
+        images = _images(config, context, start_epoch=0, epochs=1 + config.norm_batches // steps)
         reseed(network, context.seed, config.epochs)
         reestimate_norms(network, images, config.norm_batches)
-        _, accuracy = evaluate(validation)
+        _, accuracy = evaluate(validation(config, context))
         if accuracy >= best:
             notes |= {"validation_accuracy": accuracy, "norms_reestimated": True}
         else:

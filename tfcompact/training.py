@@ -16,6 +16,8 @@ class Training:
     """Options of the training loop. Stages inherit them with defaults of their own."""
 
     epochs: int = opt(10, "passes over the training images")
+    epoch_images: int = opt(0, "training images an epoch, others in every epoch; 0 for all of them")
+    validation_images: int = opt(0, "validation images that judge an epoch, balanced over classes; 0 for all of them")
     batch: int = opt(32, "images a step")
     optimizer: str = opt("adamw", "adamw, sgd (Nesterov momentum 0.9) or rmsprop (momentum 0.9)")
     learning_rate: float = opt(2e-3, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
@@ -31,7 +33,16 @@ class Training:
     augment: Augment = field(default_factory=Augment, metadata={"help": "augmentation of training images"})
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "warmup_epochs", "weight_decay", "clip_norm", "early_stopping", "norm_batches"):
+        for name in (
+            "epochs",
+            "epoch_images",
+            "validation_images",
+            "warmup_epochs",
+            "weight_decay",
+            "clip_norm",
+            "early_stopping",
+            "norm_batches",
+        ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in ("label_smoothing", "ema"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")

@@ -55,9 +55,9 @@ class ImageSet:
         self.digest = hashlib.sha256("".join(rows).encode()).hexdigest()
         self._stores: dict[tuple[str, int], Store] = {}
 
-    def steps_per_epoch(self, batch: int) -> int:
-        """Whole batches in the training split, at least 1."""
-        return max(1, self.sizes["train"] // batch)
+    def steps_per_epoch(self, batch: int, images: int = 0) -> int:
+        """Whole batches in `images` of the training split, or in all of it where that is less or 0; at least 1."""
+        return max(1, min(images or self.sizes["train"], self.sizes["train"]) // batch)
 
     def class_weights(self) -> tuple[float, ...]:
         """For each class the inverse of its frequency in training, scaled to a mean of 1 over the training images."""
@@ -74,12 +74,14 @@ class ImageSet:
         seed: int,
         start_epoch: int = 0,
         epochs: int,
+        epoch_images: int = 0,
     ) -> Any:
         """A `tf.data.Dataset` of normalized float32 `[batch, px, px, 3]` and one-hot float32 `[batch, classes]`.
 
-        `steps_per_epoch(batch) * (epochs - start_epoch)` batches, each epoch in another order. Every batch is a
-        function of `seed`, its epoch and its place in it: what epoch k gives does not depend on where one started.
-        Decodes into the cache first, with a progress bar, what is not there yet.
+        `steps_per_epoch(batch, epoch_images) * (epochs - start_epoch)` batches, each epoch in another order; with
+        `epoch_images` it is the first so many of that order. Every batch is a function of `seed`, its epoch and its
+        place in it: what epoch k gives does not depend on where one started. Decodes into the cache first, with a
+        progress bar, what is not there yet.
         """
         members = self._members["train"]
         sizes = self._images.sizes[members]
@@ -92,7 +94,7 @@ class ImageSet:
             classes=len(self.classes),
             px=px,
             batch=batch,
-            steps=self.steps_per_epoch(batch),
+            steps=self.steps_per_epoch(batch, epoch_images),
             normalization=normalization,
             augment=augment,
             flip=self.flippable if augment.flip is None else augment.flip,

@@ -1,0 +1,259 @@
+"""One network of every family on the same images with the same recipe and budget: float, PTQ int8 and QAT int8.
+
+    make leaderboard [DATA=path/to/cifar10]
+    python tests/benchmarks/leaderboard.py path/to/cifar10 [--runs runs/leaderboard] [--only squeezenet_1.1 …]
+
+Every network gets the same processor time for training (`FIT_MINUTES`, `QAT_MINUTES`), so a costly one sees fewer
+images; how many is measured once and kept in the runs directory. Accuracy is that of the *exported files*
+on all test images, agreement that of the int8 file with its fake-quant Keras model on 1,000 validation images. Latency
+is measured last, all files in turns.
+
+Everything that is finished is kept: a second call goes on where the first one stopped, and prints the same table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from tfcompact import export, graph, lite, loop, models, plots, quantization, runs
+from tfcompact.backend import keras, tf
+from tfcompact.lowering import lower
+from tfcompact.measure import host
+from tfcompact.pipeline import Pipeline, suitable_px
+from tfcompact.recipe import configured
+from tfcompact.target import Target
+from tfcompact.types import Accuracy, Normalization
+
+NETWORKS = (
+    "squeezenet_1.1",
+    "shufflenet_v1_g3",
+    "shufflenet_v2",
+    "mobilenet_v1_0.5",
+    "mobilenet_v2_0.5",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large_0.75",
+    "mnasnet_a1_0.5",
+    "googlenet_bn",
+    "inception_v2",
+    "inception_v3",
+    "xception",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "nasnet_mobile",
+    "densenet_121",
+    "se_resnet_50",
+)
+FIT_MINUTES, QAT_MINUTES = 5.0, 2.0
+FIT_EPOCHS, QAT_EPOCHS = 8, 2
+BATCH = 32
+VALIDATION = 1000
+CROP = 0.7  # the object fills these pictures
+ANY = {"largest_loss": 100.0, "least_agreement": 0.0, "images": 1000}  # a bad file is a row of the board too
+
+
+def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
+    """Training images an epoch of fit and of quantize that the budget allows, measured once and then read."""
+    if not file.exists():
+        spec = models.spec(name)
+        network = models.build(name, px=px, classes=10, aux=True)
+        parent = lower(graph.inference(network))
+        qat = quantization.quantized(parent)
+        noise = np.random.default_rng(0).normal(size=(BATCH, px, px, 3)).astype(np.float32)
+        quantization.calibrate(qat, parent, [noise], Normalization((128.0,), (127.5,)), 99.99)
+        fit_cost = _cost(network, noise, configured("fit", {}), spec.aux_weight or 0.0, None)
+        config = configured("quantize", {})
+        qat_cost = _cost(qat, noise, config, 0.0, loop.Teacher(parent, config.distill))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(file, {"fit_ms_an_image": 1e3 * fit_cost, "qat_ms_an_image": 1e3 * qat_cost})
+    row = json.loads(file.read_text())
+
+    def share(minutes: float, cost_ms: float, epochs: int) -> int:
+        return max(BATCH, int(minutes * 60e3 / cost_ms / epochs) // BATCH * BATCH)
+
+    return (
+        share(FIT_MINUTES, row["fit_ms_an_image"], FIT_EPOCHS),
+        share(QAT_MINUTES, row["qat_ms_an_image"], QAT_EPOCHS),
+    )
+
+
+def _cost(network: Any, images: np.ndarray, config: Any, aux: float, teacher: loop.Teacher | None) -> float:
+    """Processor seconds of an image in a training step, the least of five steps."""
+
+    class TenClasses:
+        classes = tuple(range(10))
+
+    trainer = loop.Trainer(network, config, TenClasses, aux, teacher)
+    trainer.compile(optimizer=keras.optimizers.AdamW())
+    labels = tf.one_hot(np.arange(len(images)) % 10, 10)
+    step = tf.function(lambda: trainer.train_step((tf.constant(images), labels)))
+    step()
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        step()
+        seconds.append(time.process_time() - start)
+    return min(seconds) / len(images)
+
+
+def train(name: str, data: str, root: Path, until: str) -> dict[str, runs.Run]:
+    """The finished runs of one network: fit, qat, ptq and their exports, as far as `until` asks."""
+    pipeline = Pipeline(Target(name, data=data, runs=root), Console(stderr=True))
+    px = suitable_px(pipeline.spec, 32)
+    pipeline = Pipeline(Target(name, data=data, px=px, runs=root), Console(stderr=True))
+    fit_images, qat_images = images_an_epoch(name, px, root / "plan" / f"{name}.json")
+    common = {"batch": BATCH, "validation_images": VALIDATION, "augment": {"crop_area": CROP}}
+    fit = pipeline.run("fit", configured("fit", common | {"epochs": FIT_EPOCHS, "epoch_images": fit_images}))
+    found = {"fit": fit}
+    if until == "fit":
+        return found
+    ptq = pipeline.run("quantize", configured("quantize", common | {"epochs": 0}), fit.name)
+    options = common | {"epochs": QAT_EPOCHS, "epoch_images": qat_images}
+    qat = pipeline.run("quantize", configured("quantize", options), fit.name)
+    found |= {"qat": qat, "ptq": ptq}
+    found["qat_export"] = pipeline.export(export.Config(formats=("int8", "float32"), **ANY), qat.name)
+    found["ptq_export"] = pipeline.export(export.Config(formats=("int8",), **ANY), ptq.name)
+    return found
+
+
+def tested(name: str, found: dict[str, runs.Run], root: Path) -> dict[str, Any]:
+    """Test accuracy in percent of the three exported files, kept beside the runs."""
+    made = {"float": ("qat_export", "float32"), "qat": ("qat_export", "int8"), "ptq": ("ptq_export", "int8")}
+    record = root / "tested" / f"{found['qat_export'].name}-{found['ptq_export'].name}.json"
+    if record.exists():
+        return json.loads(record.read_text())
+    pipeline = Pipeline(Target(name, runs=root), Console(stderr=True))
+    data, px = pipeline._data(found["fit"]), pipeline._px(found["fit"])
+
+    def batches():
+        for start in range(0, data.sizes["test"], 500):
+            yield data.arrays("test", px=px, start=start, limit=start + 500)
+
+    row: dict[str, Any] = {"images": data.sizes["test"]}
+    for column, (run, format) in made.items():
+        artifact = next(a for a in found[run].artifacts if a.format == format)
+        judged: Accuracy = host.accuracy(
+            lite.LiteModel(found[run].path / artifact.path, threads=2), host.TestImages(batches, "test", data.digest)
+        )
+        row[column] = 100 * judged.top1
+    runs.write_json(record, row)
+    return row
+
+
+def timed(exports: dict[str, runs.Run], rounds: int) -> dict[tuple[str, str, int], float]:
+    """Median wall milliseconds of (network, format, threads), all files in turns in this process."""
+    keys = [(name, format, threads) for name in exports for format in ("float32", "int8") for threads in (1, 2)]
+    subjects = []
+    for name, format, threads in keys:
+        artifact = next(a for a in exports[name].artifacts if a.format == format)
+        subjects.append(host.Subject(exports[name].path / artifact.path, artifact, threads))
+    rows = host.measure_interleaved(subjects, host.Config(repeats=rounds, min_seconds=0))
+    return {key: statistics.median(row.wall_ms) for key, row in zip(keys, rows, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", default="cifar10")
+    parser.add_argument("--runs", type=Path, default=Path("runs/leaderboard"))
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--until", choices=("fit", "accuracy", "board"), default="board")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--rounds", type=int, default=100, help="timed runs of each file")
+    options = parser.parse_args()
+    rows: dict[str, dict[str, Any]] = {}
+    exports: dict[str, runs.Run] = {}
+    for name in options.only:
+        found = train(name, options.data, options.runs, options.until)
+        if options.until != "fit":
+            rows[name] = columns(name, found, tested(name, found, options.runs))
+            exports[name] = found["qat_export"]
+        keras.backend.clear_session()
+        gc.collect()
+    if options.until == "board":
+        for (name, format, threads), ms in timed(exports, options.rounds).items():
+            rows[name][f"{format}_ms_{threads}t"] = round(ms, 3)
+        write(rows, options.out)
+    if rows:
+        print(table(rows))
+
+
+def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any]) -> dict[str, Any]:
+    """One row of the board, without latency. Accuracies in percent, sizes in bytes."""
+    artifacts = {a.format: a for a in found["qat_export"].artifacts}
+    checks = artifacts["int8"].checks
+    seen = found["fit"].provenance["inputs"]["config"]
+    return {
+        "model": name,
+        "family": models.spec(name).family,
+        "px": artifacts["int8"].image_px,
+        "parameters": checks["parameters"],
+        "macs": checks["macs"],
+        "images_seen": seen["epochs"] * seen["epoch_images"],
+        "fit_cpu_minutes": round(found["fit"].provenance["cpu_seconds"] / 60, 2),
+        "qat_cpu_minutes": round(found["qat"].provenance["cpu_seconds"] / 60, 2),
+        "test_images": judged["images"],
+        "float_accuracy": round(judged["float"], 2),
+        "ptq_accuracy": round(judged["ptq"], 2),
+        "qat_accuracy": round(judged["qat"], 2),
+        "qat_minus_float": round(judged["qat"] - judged["float"], 2),
+        "agreement": round(100 * checks["agreement"], 1),
+        "float_bytes": artifacts["float32"].bytes,
+        "int8_bytes": artifacts["int8"].bytes,
+        "xnnpack_partitions": checks["xnnpack_partitions"],
+    }
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The board in Markdown, and what it comes to."""
+    machine = runs.machine()
+    count = next(iter(rows.values()))["test_images"]
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores; {count:,} test images, top-1 in percent.",
+        "",
+        "| network | px | MMACs | images seen | float32 | PTQ int8 | QAT int8 | QAT - float | agreement "
+        "| float32, MB | int8, MB | float32, ms | int8, ms | int8 on 2 threads, ms | XNNPACK partitions | CPU minutes |",
+        "|" + "---|" * 16,
+    ]
+    for row in rows.values():
+        times = [f"{row[k]:.2f}" if k in row else "" for k in ("float32_ms_1t", "int8_ms_1t", "int8_ms_2t")]
+        lines.append(
+            f"| {row['model']} | {row['px']} | {row['macs'] / 1e6:.0f} | {row['images_seen']:,} "
+            f"| {row['float_accuracy']:.2f} | {row['ptq_accuracy']:.2f} | {row['qat_accuracy']:.2f} "
+            f"| {row['qat_minus_float']:+.2f} | {row['agreement']:.1f} | {row['float_bytes'] / 1e6:.2f} "
+            f"| {row['int8_bytes'] / 1e6:.2f} | {' | '.join(times)} | {row['xnnpack_partitions']} "
+            f"| {row['fit_cpu_minutes'] + row['qat_cpu_minutes']:.1f} |"
+        )
+    differences = {name: row["qat_minus_float"] for name, row in rows.items()}
+    worst = min(differences, key=lambda name: differences[name])
+    ptq = statistics.mean(row["ptq_accuracy"] - row["float_accuracy"] for row in rows.values())
+    lines += [
+        "",
+        f"QAT - float: mean {statistics.mean(differences.values()):+.2f} points, lowest {differences[worst]:+.2f} "
+        f"({worst}); PTQ - float: mean {ptq:+.2f}.",
+    ]
+    return "\n".join(lines)
+
+
+def write(rows: dict[str, dict[str, Any]], out: Path) -> None:
+    """`leaderboard.csv` and the two plots, each replaced as a whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / "leaderboard.csv.tmp"
+    with temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(next(iter(rows.values()))), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows.values())
+    temporary.replace(out / "leaderboard.csv")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
