@@ -2,6 +2,7 @@
 
 MODEL ?= mobilenet_v2
 DATA ?=
+RUN ?=
 ARGS ?=
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -9,20 +10,21 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 
 LOCK := $(shell cksum < requirements.lock | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(LOCK)
-RUN := $(VENV)/bin/python -m tfcompact
+PROGRAM := $(VENV)/bin/python -m tfcompact
 # By way of the environment, so that a path may hold quotes and dollar signs.
 export TFCOMPACT_DATA := $(value DATA)
+export TFCOMPACT_RUN := $(value RUN)
 OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 
 STAGES := train fit quantize export measure
-.PHONY: help setup weights $(STAGES) report runs models describe options app test lint judges
+.PHONY: help setup weights $(STAGES) report runs models describe sensitivity options leaderboard app test lint judges
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo 'make train MODEL=mobilenet_v2               train, quantize, export, measure on the built-in digits'
 	@echo 'make train MODEL=inception_v3 DATA=photos   the same on your photographs: photos/CLASS/*.jpg'
 	@echo
-	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo
 	@echo '  MODEL=$(MODEL) and the built-in digits unless given; ARGS="--epochs 30 …" is any option (make options STAGE=fit)'
 
@@ -51,18 +53,23 @@ quantize: $(READY) ## quantization-aware training of the newest fit run
 export: $(READY) ## verified .tflite files of the newest run
 measure: $(READY) ## latency, memory and accuracy of the newest export on this machine
 $(STAGES):
-	@$(RUN) $@ $(OPTIONS)
+	@$(PROGRAM) $@ $(OPTIONS)
 
 report: $(READY) ## tables and plot of all measurements
-	@$(RUN) report $(ARGS)
+	@$(PROGRAM) report $(ARGS)
 runs: $(READY) ## all runs
-	@$(RUN) runs $(ARGS)
+	@$(PROGRAM) runs $(ARGS)
 models: $(READY) ## all architectures
-	@$(RUN) models $(ARGS)
+	@$(PROGRAM) models $(ARGS)
 describe: $(READY) ## MODEL block by block; ARGS=--layers layer by layer
-	@$(RUN) describe $(MODEL) $(ARGS)
+	@$(PROGRAM) describe $(MODEL) $(ARGS)
+sensitivity: $(READY) ## layers of a quantize run by what rounding them costs: RUN=runs/…/quantize-…
+	@$(PROGRAM) sensitivity $(if $(value RUN),"$$TFCOMPACT_RUN") $(ARGS)
 options: $(READY) ## the options of STAGE=train, fit, quantize, export or measure
-	@$(RUN) $(or $(STAGE),train) --help
+	@$(PROGRAM) $(or $(STAGE),train) --help
+
+leaderboard: $(READY) ## every family on CIFAR-10, float against int8; takes hours, goes on where it stopped
+	@$(VENV)/bin/python tests/benchmarks/leaderboard.py $(if $(value DATA),"$$TFCOMPACT_DATA") $(ARGS)
 
 app: $(READY) ## classify and compare in the browser
 	@$(VENV)/bin/python -m streamlit run streamlit_app/app.py -- $(ARGS)

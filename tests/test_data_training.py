@@ -15,6 +15,7 @@ from tfcompact.errors import UserError
 from tfcompact.types import Normalization
 
 PLAIN = Normalization()
+DEFAULT = Augment()
 EVERYTHING = Augment(jitter=0.3, rand_augment=2, erase=0.4, mixup=0.2, cutmix=1.0)
 KINDS = {
     "default": Augment(),
@@ -44,9 +45,7 @@ def photos(tmp_path_factory):
     return open_images(str(root / "photos"), cache=root / "cache")
 
 
-def batches(
-    images, *, augment=Augment(), seed=3, start_epoch=0, epochs=2, px=32, batch=8, normalization=PLAIN, **more
-):  # noqa: B008
+def batches(images, *, augment=DEFAULT, seed=3, start_epoch=0, epochs=2, px=32, batch=8, normalization=PLAIN, **more):
     data = images.training(
         px=px,
         batch=batch,

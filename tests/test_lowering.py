@@ -80,8 +80,13 @@ def _conv(x, c: int = 4, **options):
 
 
 def gate_before_add(x):
-    """6x meets 1x: one end has to be divided."""
+    """6x meets 1x: the other end's convolution gives 6x too."""
     return _conv(L.Add()([HSwish()(_conv(x)), _conv(x)]))
+
+
+def gate_before_add_of_the_image(x):
+    """6x meets what no convolution gave: one end has to be divided."""
+    return _conv(L.Add()([HSwish()(_conv(x, 3)), x]))
 
 
 def gates_on_both_ends_of_add(x):
@@ -158,7 +163,8 @@ def separable_after_gate(x):
 
 
 SMALL = {
-    gate_before_add: 1,
+    gate_before_add: 0,
+    gate_before_add_of_the_image: 1,
     gates_on_both_ends_of_add: 0,
     swish_into_pool_into_dense: 0,
     swish_into_everything_that_commutes: 0,
@@ -284,6 +290,55 @@ def test_gate_layers_are_the_paper_s() -> None:
     np.testing.assert_allclose(HSwish()(x), x * gate, atol=1e-6)
     np.testing.assert_allclose(ShiftedReLU6()(x), 6 * gate, atol=1e-6)
     assert Scale.from_config(Scale(0.5, name="half").get_config()).factor == 0.5
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_pooling_that_shrinks_goes_before_a_pointwise_convolution(padding: str, bias: bool) -> None:
+    image = keras.layers.Input((9, 9, 8))
+    x = keras.layers.Conv2D(4, 1, use_bias=bias, bias_initializer="random_normal", name="pointwise")(image)
+    model = keras.Model(image, keras.layers.AveragePooling2D(2, 2, padding, name="pool")(x))
+    lowered = lowering.pool_first(model)
+    assert [layer.name for layer in lowered.layers[1:]] == ["pool", "pointwise"]
+    assert graph.cost(lowered).macs < graph.cost(model).macs / 3
+    assert_same(lowered, model)
+
+
+def test_pooling_stays_where_it_would_change_something_or_gain_nothing() -> None:
+    def kept(convolution, pool) -> bool:
+        image = keras.layers.Input((9, 9, 8))
+        model = keras.Model(image, pool(convolution(image)))
+        names = [layer.name for layer in model.layers]
+        return [layer.name for layer in lowering.pool_first(model).layers] == names
+
+    pool = keras.layers.AveragePooling2D
+    assert kept(keras.layers.Conv2D(4, 3), pool(2))
+    assert kept(keras.layers.Conv2D(4, 1, activation="relu"), pool(2))
+    assert kept(keras.layers.Conv2D(4, 1, strides=2), pool(2))
+    assert kept(keras.layers.Conv2D(4, 1), pool(3, 1))
+    assert kept(keras.layers.Conv2D(4, 1), keras.layers.MaxPooling2D(2))
+    assert not kept(keras.layers.Conv2D(4, 1), pool(2))
+
+
+def test_what_is_added_to_a_gated_tensor_grows_with_it() -> None:
+    """MobileNetV3-Large's first block: no layer is left that divides by 6."""
+    image = keras.layers.Input((8, 8, 4))
+    x = HSwish(name="gated")(image)
+    y = keras.layers.Conv2D(4, 1, bias_initializer="random_normal", name="branch")(x)
+    x = keras.layers.Conv2D(3, 1, name="end")(keras.layers.Add(name="sum")([x, y]))
+    model = keras.Model(image, x)
+    lowered = lowering.lower_gates(model)
+    assert "Scale" not in kinds(lowered)
+    assert_same(lowered, model)
+
+
+def test_what_others_read_too_does_not_grow() -> None:
+    image = keras.layers.Input((8, 8, 4))
+    x = HSwish(name="gated")(image)
+    y = keras.layers.Conv2D(4, 1, name="branch")(x)
+    both = keras.layers.Add(name="sum")([x, y])
+    model = keras.Model(image, keras.layers.Add(name="again")([keras.layers.Conv2D(4, 1)(both), y]))
+    assert_same(lowering.lower_gates(model), model)
 
 
 def _convolutions(model) -> list[str]:

@@ -1,6 +1,7 @@
 """From images to verified files, on the built-in digits, with every stage as short as it can be."""
 
 import csv
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -120,6 +121,14 @@ def test_a_fit_run_has_no_integer_files(line, fit):
     assert {a.format for a in line.export(LENIENT, fit.name).artifacts} == {"float32", "float16", "dynamic"}
     with pytest.raises(UserError, match=f"try: make quantize MODEL={MODEL}"):
         line.export(export.Config(formats=("int8",)), fit.name)
+
+
+def test_int16x8_is_written_where_asked_for(line, fit, quantized):
+    config = dataclasses.replace(LENIENT, formats=("int16x8",))
+    for parent in (fit, quantized):  # of the float network in either case
+        run = line.export(config, parent.name)
+        assert [a.format for a in run.artifacts] == ["int16x8"]
+        assert run.artifacts[0].run == run.name
 
 
 def test_the_gate_stops_a_file_and_leaves_nothing(line, quantized, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from tfcompact import graph, lowering, saved
 from tfcompact import quantization as q
+from tfcompact import ranges as ranges_module
 from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
@@ -223,6 +224,63 @@ def test_percentiles_see_every_channel_of_a_large_tensor() -> None:
     assert high > 45
 
 
+def test_minmax_is_the_hundredth_percentile_and_average_forgets(lowered) -> None:
+    batches = [IMAGES[:16], IMAGES[16:32] * 3, IMAGES[32:48]]
+    found = {
+        method: q.calibrate(q.quantized(lowered), lowered, batches, NORMALIZATION, percentile, method)
+        for method, percentile in (("percentile", 100.0), ("minmax", 99.0), ("average", 99.0))
+    }
+    assert found["minmax"] == found["percentile"]
+    probe = graph.tensors(lowered, ["project", "pool"])
+    values = [probe(x)[0].numpy() for x in batches]
+    weights = np.array([0.81, 0.9, 1.0]) / 2.71
+    for k, end in enumerate((np.min, np.max)):
+        expected = float(np.sum([w * end(v) for w, v in zip(weights, values, strict=True)]))
+        assert found["average"]["project"][k] == pytest.approx(expected, rel=1e-4)
+    assert found["average"]["average"] == found["average"]["add"]
+
+
+def test_the_range_of_least_error_is_the_best_of_all_tried() -> None:
+    """Against rounding 60,000 values over every pair of ends of a grid: Laplace's tails, a ReLU, a ReLU6."""
+    rng = np.random.default_rng(0)
+    wide = rng.laplace(0.2, 1, 60_000)
+    for values in (wide, np.maximum(wide, 0), np.clip(3 * wide, 0, 6), np.append(rng.normal(0, 1, 60_000), [90.0])):
+
+        def error(low: float, high: float, values=values) -> float:
+            rounded = tf.quantization.fake_quant_with_min_max_vars(values.astype(np.float32), low, high)
+            return float(np.mean((rounded - values) ** 2))
+
+        least, largest = float(values.min()), float(values.max())
+        inside = values[(values != 0) & (values > least) & (values < largest)]
+        counts = np.histogram(inside, 2048, (least, largest))[0].astype(float)
+        ends = (float((values <= least).sum()) if least < 0 else 0.0, float((values >= largest).sum()))
+        low, high = ranges_module.least_error(counts, least, largest, ends)
+        assert least <= low <= 0 < high <= largest
+        fractions = np.arange(1, 41) / 40
+        grid = [(a, b) for a in ([0.0] if least == 0 else least * fractions) for b in largest * fractions]
+        assert error(low, high) <= 1.02 * min(error(a, b) for a, b in grid)
+        assert error(low, high) <= error(least, largest)
+
+
+def test_least_error_keeps_what_is_fixed_and_beats_minimum_and_maximum(lowered, qat) -> None:
+    model = q.quantized(lowered)
+    found = q.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0, "mse")
+    assert found[q.INPUT] == pytest.approx(ranges(qat)[q.INPUT])
+    assert all(low >= -3 for low in (found[name][0] for name in ("stem", "head", "se_expand")))
+    assert found["average"] == found["add"]
+    values = graph.tensors(lowered, ["project", "pool"])(IMAGES)[0]
+
+    def error(low: float, high: float) -> float:
+        return float(tf.reduce_mean((tf.quantization.fake_quant_with_min_max_vars(values, low, high) - values) ** 2))
+
+    assert error(*found["project"]) <= 1.001 * error(*ranges(qat)["project"])
+
+
+def test_an_unknown_method_is_refused(lowered) -> None:
+    with pytest.raises(UserError, match="no method for ranges named 'max'"):
+        q.calibrate(q.quantized(lowered), lowered, [IMAGES], NORMALIZATION, 100.0, "max")
+
+
 def test_a_pixel_is_its_own_quantized_value(qat) -> None:
     zero_point, step = q.grid(NORMALIZATION)
     assert (zero_point, step) == (128, pytest.approx(1 / 127.5))
@@ -282,6 +340,101 @@ def test_training_moves_weights_through_the_rounding_and_leaves_ranges(lowered) 
     keras.optimizers.SGD(1e-3).apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     assert ranges(model) == before
     assert np.array_equal(q.deployable(model)(IMAGES), model(IMAGES))
+
+
+@pytest.fixture(scope="module")
+def learned(lowered):
+    """Ten steps with learned ranges, from calibrated ones that clip; and the ranges it began with."""
+    model = q.quantized(lowered, learn_ranges=True)
+    q.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 95.0)
+    before = q.ranges_of(model)
+    optimizer = keras.optimizers.Adam(3e-3)
+    target = lowered(IMAGES)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(IMAGES, training=True) - target) ** 2)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    losses = [float(step()) for _ in range(10)]
+    assert losses[-1] < losses[0]
+    return model, before
+
+
+def test_learned_ranges_begin_as_calibrated(lowered) -> None:
+    plain, model = q.quantized(lowered), q.quantized(lowered, learn_ranges=True)
+    for network in (plain, model):
+        q.calibrate(network, lowered, [IMAGES], NORMALIZATION, 99.0)
+    assert q.ranges_of(model) == q.ranges_of(plain) == ranges(plain)
+    np.testing.assert_allclose(model(IMAGES), plain(IMAGES), atol=1e-6)
+    settled = q.settled(model, lowered)
+    for a, b in zip(settled.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-7)  # an input step is taken in 32 bits here, in 64 there
+
+
+def test_what_may_be_learned_is_and_the_rest_stays(lowered, learned) -> None:
+    model, before = learned
+    after = q.ranges_of(model)
+    assert set(after) == set(before)
+    assert after[q.INPUT] == before[q.INPUT]
+    assert after["average"] == after["add"] != before["add"]  # pooling has its input's range still
+    assert {name for name in after if after[name] == before[name]} == {q.INPUT}
+    for name, (low, high) in after.items():
+        assert low <= 0 < high
+        assert (low == 0) == (before[name][0] == 0)  # a ReLU's 0 is not moved
+    names = [v.name for v in model.trainable_variables if "_log" in v.name]
+    assert len(names) == 2 * (len(after) - 2)  # neither the image's nor the pooling's
+
+
+def test_a_sigmoid_keeps_its_range() -> None:
+    inputs = L.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, L.Activation("sigmoid", name="gate")(L.Conv2D(4, 1, name="first")(inputs)))
+    qat = q.quantized(model, learn_ranges=True)
+    q.calibrate(qat, model, [IMAGES[:, :8, :8]], NORMALIZATION, 100.0)
+    assert q.ranges_of(qat)["gate"] == pytest.approx(q.SIGMOID)
+    assert [v.name.split("/")[0] for v in qat.trainable_variables if "_log" in v.name] == ["first", "first"]
+
+
+def test_a_learned_network_settles_comes_back_and_is_deployed_to_the_bit(lowered, learned, tmp_path) -> None:
+    model, _ = learned
+    settled = q.settled(model, lowered)
+    assert np.array_equal(settled(IMAGES), model(IMAGES))
+    assert ranges(settled) == q.ranges_of(model)
+    saved.save(settled, tmp_path / "model.h5")
+    back = saved.load(tmp_path / "model.h5")
+    assert np.array_equal(back(IMAGES), model(IMAGES))
+    assert all(map(np.array_equal, back.get_weights(), settled.get_weights()))
+    assert np.array_equal(q.deployable(back)(IMAGES), model(IMAGES))
+    before = {layer.name: layer for layer in settled.layers}
+    for name in ("expand", "project", "logits"):  # biases lie on the grid of the learned range
+        source = {"expand": "stem_h_swish", "project": "se_excite", "logits": "pool"}[name]
+        low, high = ranges(settled)[source]
+        assert float(before[name]._weight_vars[1][2]["input_step"]) == pytest.approx((high - low) / 255, rel=1e-6)
+
+
+def test_gradients_of_a_range_are_those_of_its_error() -> None:
+    """Against the formula: 1 where an end clips, inside the rounding error in steps, shared by both ends."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(0, 1, (4, 500)), tf.float32)
+    upstream = tf.constant(rng.normal(0, 1, (4, 500)), tf.float32)
+    low, high = tf.constant(-1.0), tf.constant(1.55)  # 255 steps of 0.01
+    with tf.GradientTape() as tape:
+        tape.watch([x, low, high])
+        loss = tf.reduce_sum(upstream * q._rounded_and_learned(x, low, high))
+    to_x, to_low, to_high = tape.gradient(loss, [x, low, high])
+    plain = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+    assert np.array_equal(q._rounded_and_learned(x, low, high), plain)
+    clipped_low, clipped_high = x < -1.0, x > 1.55
+    inside = ~(clipped_low | clipped_high)
+    np.testing.assert_array_equal(to_x, tf.where(inside, upstream, 0.0))
+    whole = np.round(x / 0.01)
+    share = np.where(inside, (whole - x / 0.01) / 255, 0)  # of each end in the change of whole * step, less x's own
+    scale = 1 / np.sqrt(500 * 255)
+    np.testing.assert_allclose(to_high, scale * np.sum(upstream * np.where(clipped_high, 1, share)), rtol=2e-3)
+    np.testing.assert_allclose(to_low, scale * np.sum(upstream * np.where(clipped_low, 1, -share)), rtol=2e-3)
 
 
 def test_signal_to_noise_is_high_at_the_start_and_counts_in_db(qat, lowered) -> None:

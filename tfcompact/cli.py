@@ -200,6 +200,28 @@ def _describe(name: str, words: Sequence[str]) -> None:
     console.print(f"{title}, {costs.precision.name}\n", table, f"\n{sums}\n", legend, sep="\n", highlight=False)
 
 
+def _sensitivity(name: str, words: Sequence[str]) -> None:
+    """What each layer's rounding alone costs a quantized run, and a file with the worst layers left float"""
+    from tfcompact import sensitivity
+    from tfcompact.options import opt
+
+    @dataclasses.dataclass(frozen=True)
+    class Run:
+        run: Annotated[Path, _positional(), _shown_as("RUN")]
+
+    @dataclasses.dataclass(frozen=True)
+    class Images:
+        data: str | None = opt(None, "the run's images, where they are elsewhere now")
+        cache: Path | None = opt(None, "directory of decoded images; <runs>/cache unless given")
+        skip_unreadable: bool = opt(False, "leave out images that cannot be read, and list them")
+
+    options = _parse(_command(Run, sensitivity.Config, Images), name, words)
+    config, console = _part(options, sensitivity.Config), _console()
+    run = sensitivity.finished(options.run)
+    data = sensitivity.open_data(run, options.data, options.cache, options.skip_unreadable, console)
+    sensitivity.sensitivity(run, config, data, console)
+
+
 COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
     "train": _train,
     "fit": _stage,
@@ -209,6 +231,7 @@ COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
     "report": _report,
     "models": _models,
     "describe": _describe,
+    "sensitivity": _sensitivity,
     "runs": _runs,
 }
 _STAGE_HELP = {

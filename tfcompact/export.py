@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from tfcompact.backend import keras, silenced, tf
 from tfcompact.data.images import normalize
 from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.options import opt, require, require_choice
-from tfcompact.types import FORMATS, Artifact, Normalization
+from tfcompact.types import FORMATS as ALL_FORMATS
+from tfcompact.types import Artifact, Normalization
 
+FORMATS = tuple(name for name in ALL_FORMATS if name != "int16x8")
+"""What is written unless told otherwise: XNNPACK runs nothing of an int16x8 file, so few want one."""
 INTEGER = ("uint8", "int8")
+OBSERVED_IMAGES = 256  # training images whose activations are the ranges of an int16x8 file
 SINGLE_IMAGES = 2  # a loss of so few images is no evidence, whatever its share
 
 
@@ -25,7 +30,7 @@ SINGLE_IMAGES = 2  # a loss of so few images is no evidence, whatever its share
 class Config:
     """What is exported and what it must satisfy."""
 
-    formats: tuple[str, ...] = opt(FORMATS, "files to write: uint8, int8, float32, float16, dynamic")
+    formats: tuple[str, ...] = opt(FORMATS, "files to write: uint8, int8, float32, float16, dynamic, int16x8")
     images: int = opt(500, "validation images on which each file is compared with its Keras model")
     largest_loss: float = opt(1.0, "accuracy a file may lose against its Keras model, in percentage points")
     least_agreement: float = opt(95.0, "images, in percent, on which file and Keras model must name the same class")
@@ -34,7 +39,7 @@ class Config:
     def __post_init__(self) -> None:
         require(len(self.formats) > 0, "formats", self.formats, "one or more")
         for name in self.formats:
-            require_choice("format", name, FORMATS)
+            require_choice("format", name, ALL_FORMATS)
         require(self.images >= 1, "images", self.images, "1 or more")
         require(self.largest_loss >= 0, "largest_loss", self.largest_loss, "0 or more")
         require(0 <= self.least_agreement <= 100, "least_agreement", self.least_agreement, "in [0, 100]")
@@ -67,9 +72,11 @@ def convert(model: Any, format: str, calibration: np.ndarray) -> bytes:
     """The `.tflite` bytes of `model` (logits `[n, classes]`) with a softmax at its end and the batch fixed to 1.
 
     For `uint8` and `int8` the model is what `quantization.deployable` gives; its ranges count, and `calibration`,
-    normalized images `[n, px, px, 3]`, only covers operators that have none.
+    normalized images `[n, px, px, 3]`, only covers operators that have none. For `int16x8` it is a lowered float
+    network (HARD_SWISH has no 16-bit kernel); the largest values over `calibration` are its ranges, which are
+    symmetric (TFLite's 16x8 scheme).
     """
-    require_choice("format", format, FORMATS)
+    require_choice("format", format, ALL_FORMATS)
     probabilities = keras.layers.Softmax(name="probabilities")(model.output)
     network = keras.Model(model.input, probabilities)
     shape = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
@@ -87,6 +94,11 @@ def convert(model: Any, format: str, calibration: np.ndarray) -> bytes:
         converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = getattr(tf, format)
+    if format == "int16x8":
+        converter.representative_dataset = lambda: ([image[np.newaxis]] for image in calibration)
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
     with silenced():
         return bytes(converter.convert())
 
@@ -96,6 +108,10 @@ def export(source: Source, format: str, config: Config, evidence: Evidence, dire
 
     Raises `RejectedArtifact` that says which check failed, and where agreement is lost, at which layer.
     """
+    if format == "int16x8":
+        from tfcompact.lowering import lower
+
+        source = dataclasses.replace(source, model=lower(source.model))
     content = metadata.attach(
         convert(source.model, format, normalize(evidence.calibration.astype(np.float32), source.normalization)),
         name=source.name,
@@ -138,7 +154,7 @@ def _pass_gate(content: bytes, source: Source, format: str, config: Config, evid
     foreign += [name for name in lite.operators(content) if name not in builtin]
     if foreign:
         raise refuse(f"operator {foreign[0]} is not one that every TFLite runtime has")
-    strays = lite.stray_floats(content) if format in INTEGER else []
+    strays = lite.stray_floats(content) if format in (*INTEGER, "int16x8") else []
     if strays:
         raise refuse(f"{len(strays)} tensors stayed float, the first is {strays[0]}")
     said = metadata.read(content)

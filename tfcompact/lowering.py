@@ -1,6 +1,7 @@
 """Rewrites that leave a network's function alone and make its int8 form faster: every one is proved equal in tests.
 
-`fold_batch_norm` puts batch normalization into the convolution before it. `lower_gates` writes h-swish and h-sigmoid
+`fold_batch_norm` puts batch normalization into the convolution before it, `pool_first` a pooling before a 1x1
+convolution. `lower_gates` writes h-swish and h-sigmoid
 as operations that XNNPACK takes: `x * relu6(x + 3)` without the 1/6, which goes into the kernels of whatever
 convolution reads the result. (A constant 1/6 left in the graph is fused by the converter into HARD_SWISH, an operator
 that XNNPACK leaves out: it cut MobileNetV3-Small into 20 partitions.)
@@ -21,8 +22,8 @@ from tfcompact.types import Normalization
 
 def lower(model: Any) -> Any:
     """`model` in the form that is quantized and shipped: same input, same output, no batch normalization after a
-    convolution, no h-swish. The input model is not changed."""
-    return lower_gates(fold_batch_norm(model))
+    convolution, no h-swish, pooling before 1x1 convolutions. The input model is not changed."""
+    return lower_gates(pool_first(fold_batch_norm(model)))
 
 
 def fold_batch_norm(model: Any) -> Any:
@@ -56,6 +57,40 @@ def fold_batch_norm(model: Any) -> Any:
         kernel, bias = _kernel_and_bias(layer)
         scale, shift = _affine(folded[layer.name])
         return _with_weights(layer, x, kernel * _per_output_channel(layer, scale), bias * scale + shift)
+
+    return rewrite(model, rule)
+
+
+def pool_first(model: Any) -> Any:
+    """`model` with average pooling before the 1x1 convolution that it followed, where it makes the image smaller.
+
+    Both are linear, and the mean of a constant bias is the bias, so they can change places; DenseNet's transitions
+    then convolve a quarter of the positions.
+    """
+    rows = {layer.name: (layer, sources, readers) for layer, sources, readers in calls(model)}
+    seen_outside = output_names(model)
+    later: dict[str, Any] = {}  # the pooling's name -> the convolution that is to come after it
+    for layer, sources, _ in rows.values():
+        if not isinstance(layer, keras.layers.AveragePooling2D) or max(layer.strides) == 1:
+            continue
+        before, _, readers = rows[sources[0]]
+        pointwise = type(before) is keras.layers.Conv2D and before.kernel_size == before.strides == (1, 1)
+        linear = getattr(before, "activation", None) is keras.activations.linear
+        if pointwise and linear and readers == [layer.name] and before.name not in seen_outside:
+            later[layer.name] = before
+    moved = {before.name for before in later.values()}
+
+    def rule(layer: Any, x: Any) -> Any:
+        if layer.name in moved:
+            return x
+        if layer.name not in later:
+            return None
+        convolution = later[layer.name]
+        return _with_weights(
+            convolution,
+            layer.__class__.from_config(layer.get_config())(x),
+            *_kernel_and_bias(convolution),
+        )
 
     return rewrite(model, rule)
 
@@ -105,6 +140,7 @@ def lower_gates(model: Any) -> Any:
     `Scale` layer does it.
     """
     outputs = output_names(model)
+    readers_of = {layer.name: readers for layer, _, readers in calls(model)}
     used: set[str] = set()
     factor_of: dict[int, float] = {}
     alive: list[Any] = []  # keeps tensors from being freed, so that their ids stay theirs
@@ -116,6 +152,12 @@ def lower_gates(model: Any) -> Any:
         factor_of[id(x)] = value
         alive.append(x)
         return x
+
+    def may_grow(layer: Any, reader: str) -> bool:
+        """Whether `layer`, of the new graph, may give a multiple of its values, since only `reader` sees them."""
+        linear = getattr(layer, "activation", None) is keras.activations.linear
+        alone = readers_of.get(layer.name) == [reader] and layer.name not in outputs
+        return (_is_convolution(layer) or isinstance(layer, keras.layers.Dense)) and linear and alone
 
     def plain(x: Any, name: str) -> Any:
         """`x` without its factor."""
@@ -152,6 +194,13 @@ def lower_gates(model: Any) -> Any:
         copy = layer.__class__.from_config(layer.get_config())
         if isinstance(layer, keras.layers.Multiply):
             return carrying(copy(x), float(np.prod(factors)))
+        if isinstance(layer, keras.layers.Add) and set(factors) == {1.0, max(factors)}:
+            # 1/6 of one side, beside its gate, would be HARD_SWISH again.
+            others = [t._keras_history.layer for t, f in zip(inputs, factors, strict=True) if f == 1.0]
+            if all(may_grow(other, layer.name) for other in others):
+                for other in others:
+                    other.set_weights([w * max(factors) for w in other.get_weights()])
+                return carrying(copy(x), max(factors))
         if _commutes(layer) and len(set(factors)) == 1:
             return carrying(copy(x), factors[0])
         plain_inputs = [plain(t, f"{layer.name}_{i}") for i, t in enumerate(inputs)]

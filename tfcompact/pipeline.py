@@ -132,16 +132,21 @@ class Pipeline:
             fit = next(r for r in before.chain if r.stage == "fit")
             network = graph.inference(self.load(fit.name))
             source = self._source(fit, network, network)
-            sources = dict.fromkeys(export.FORMATS, source)
+            sources = dict.fromkeys((*export.FORMATS, "int16x8"), source)
+            judged = dict.fromkeys(sources, evidence)
+            if "int16x8" in config.formats:  # what these images give are its ranges
+                observed, _ = data.arrays("train", px=px, limit=export.OBSERVED_IMAGES)
+                judged["int16x8"] = export.Evidence(images, labels, observed)
             if integer:
+                from tfcompact.delegation import delegable
                 from tfcompact.quantization import deployable
 
-                source = self._source(before, deployable(self.load(before.name)), network)
+                source = self._source(before, delegable(deployable(self.load(before.name))), network)
                 sources |= dict.fromkeys(export.INTEGER, source)
             artifacts, refused = [], {}
             for format in config.formats:
                 try:
-                    artifact = export.export(sources[format], format, config, evidence, directory)
+                    artifact = export.export(sources[format], format, config, judged[format], directory)
                 except RejectedArtifact as rejection:
                     if format == config.formats[0]:  # the file for the app: without it there is no export
                         raise

@@ -24,6 +24,7 @@ SHAPES = {  # format: (matplotlib's marker, Vega's shape, the same as a characte
     "float32": ("o", "circle", "●"),
     "float16": ("^", "triangle-up", "▲"),
     "dynamic": ("P", "cross", "✚"),
+    "int16x8": ("v", "triangle-down", "▼"),
     "int8": ("D", "diamond", "◆"),
     "uint8": ("s", "square", "■"),
 }

@@ -20,6 +20,7 @@ from tfcompact.backend import keras, tf, tfmot
 from tfcompact.errors import UserError
 from tfcompact.graph import calls, rewrite, tensors
 from tfcompact.models.layers import CUSTOM, ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6, register
+from tfcompact.ranges import observe
 from tfcompact.types import Normalization
 
 L = keras.layers
@@ -57,18 +58,24 @@ class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
     Small as it is, this rounding is what makes file and network agree: without it, one value in a thousand comes
     out a step apart after the first layer, and every further layer multiplies such differences.
-    `input_step` is a variable that `calibrate` sets; at 0, before that, nothing is rounded.
+    `input_step` is a variable that `calibrate` sets; at 0, before that, nothing is rounded. Where the range of the
+    input is learned, the step is that of `input_range` instead, as it is at every call.
     """
 
     def __init__(self, axis: int):
         self.axis = axis
+        self.input_range: Any = None  # the variables of a learned `RangeQuantizer`
 
     def build(self, tensor_shape, name, layer):
         step = layer.add_weight("input_step", initializer="zeros", trainable=False)
         return {"input_step": step, "kernel": layer._weight_vars[0][0]}  # the kernel's quantizer comes first
 
     def __call__(self, inputs, training, weights, **kwargs):
-        unit = weights["input_step"] * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
+        step = weights["input_step"]
+        if self.input_range is not None:
+            low, high = _learned_ends(self.input_range)
+            step = (high - low) / 255
+        unit = step * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
         rounded = tf.where(unit > 0, tf.round(inputs / tf.where(unit > 0, unit, 1.0)) * unit, inputs)
         return inputs + tf.stop_gradient(rounded - inputs)
 
@@ -80,28 +87,42 @@ class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
     """Rounds a tensor to 8 bits over [output_min, output_max], variables that `calibrate` sets and training keeps.
 
-    Values outside are clipped, and pass no gradient; zero is always representable.
+    Values outside are clipped, and pass no gradient; zero is always representable. If `learned`, each end is its
+    variable times a factor that is trained; `settled` gives a network whose variables hold the product. A factor is
+    positive, so that an end at 0 stays there and neither crosses it.
     """
+
+    def __init__(self, learned: bool = False):
+        self.learned = learned
+        self.follows: Any = None  # the variables of another one, whose range is this one's too
 
     def build(self, tensor_shape, name, layer):
         def bound(end: str, value: float):
             return layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False)
 
-        return {"min_var": bound("min", -6.0), "max_var": bound("max", 6.0)}
+        variables = {"min_var": bound("min", -6.0), "max_var": bound("max", 6.0)}
+        if self.learned:
+            for end in ("min", "max"):
+                variables[f"{end}_log"] = layer.add_weight(f"{name}_{end}_log", initializer="zeros")
+        return variables
 
     def __call__(self, inputs, training, weights, **kwargs):
+        weights = self.follows or weights
+        if "min_log" in weights:
+            return _rounded_and_learned(inputs, *_learned_ends(weights))
         return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min_var"], weights["max_var"])
 
     def get_config(self):
-        return {}
+        return {"learned": True} if self.learned else {}
 
 
 @register
 class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
-    """What is quantized of one layer: its kernel along `kernel_axis` (None: nothing), and its output if `output`."""
+    """What is quantized of one layer: its kernel along `kernel_axis` (None: nothing), and its output if `output`,
+    over a range that is trained if `learned`."""
 
-    def __init__(self, kernel_axis: int | None, output: bool):
-        self.kernel_axis, self.output = kernel_axis, output
+    def __init__(self, kernel_axis: int | None, output: bool, learned: bool = False):
+        self.kernel_axis, self.output, self.learned = kernel_axis, output, learned
 
     def get_weights_and_quantizers(self, layer):
         if self.kernel_axis is None:
@@ -120,10 +141,11 @@ class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
         pass
 
     def get_output_quantizers(self, layer):
-        return [RangeQuantizer()] if self.output else []
+        return [RangeQuantizer(self.learned)] if self.output else []
 
     def get_config(self):
-        return {"kernel_axis": self.kernel_axis, "output": self.output}
+        learned = {"learned": True} if self.learned else {}
+        return {"kernel_axis": self.kernel_axis, "output": self.output} | learned
 
 
 class Rule(NamedTuple):
@@ -163,13 +185,17 @@ def rule_for(layer: Any) -> Rule:
     )
 
 
-def quantized(model: Any) -> Any:
+def quantized(model: Any, *, learn_ranges: bool = False) -> Any:
     """A quantization-aware copy of a lowered network: same input and output, every layer rounded as TFLite will.
 
     Where the only reader of a convolution or addition is a ReLU, or of anything a concatenation, the rounding is the
     reader's: TFLite fuses the first and gives the second's inputs its own scale. Ranges are unset until `calibrate`.
+
+    With `learn_ranges` training moves the ranges too, all but the image's and the sigmoids'. A range that two layers
+    share is learned once. Such a network is for training only: `settled` gives what is saved.
     """
-    plan = _plan(model).outputs
+    whole_plan = _plan(model)
+    plan = whole_plan.outputs
 
     def wrap(layer: Any, x: Any) -> Any:
         if isinstance(layer, L.InputLayer):
@@ -182,7 +208,8 @@ def quantized(model: Any) -> Any:
         if rule.kernel_axis is not None:  # before the wrapper takes the variables over
             copy.build(x.shape)
             copy.set_weights(layer.get_weights())
-        return Wrapper(copy, LayerQuantization(rule.kernel_axis, layer.name in plan), name=layer.name)(x)
+        learned = learn_ranges and plan.get(layer.name) == layer.name and not isinstance(layer, L.Activation)
+        return Wrapper(copy, LayerQuantization(rule.kernel_axis, layer.name in plan, learned), name=layer.name)(x)
 
     entries: dict[int, Any] = {}
 
@@ -196,28 +223,80 @@ def quantized(model: Any) -> Any:
             )(x)
         return entries[id(x)]
 
-    return rewrite(model, wrap)
+    qat = rewrite(model, wrap)
+    if learn_ranges:
+        for name, by in plan.items():
+            if by != name:
+                qat.get_layer(name)._output_quantizers[0].follows = qat.get_layer(by)._output_quantizer_vars
+        for name, variables in _learned_inputs(qat, whole_plan).items():
+            qat.get_layer(name)._weight_vars[1][1].input_range = variables
+    return qat
+
+
+def settled(qat: Any, model: Any) -> Any:
+    """What `qat`, made by `quantized(model, learn_ranges=True)`, has become: the same network with its ranges fixed.
+
+    It gives the same outputs to the bit, comes back from disk, and is what `deployable` takes.
+    """
+    plan = _plan(model)
+    fixed = quantized(model)
+    for layer in fixed.layers:
+        if not isinstance(layer, Wrapper):
+            continue
+        learned = qat.get_layer(layer.name)
+        for (variable, _, _), (value, _, _) in zip(layer._weight_vars, learned._weight_vars, strict=True):
+            variable.assign(value)
+        if layer.quantize_config.output:
+            low, high = _learned_ends(learned._output_quantizers[0].follows or learned._output_quantizer_vars)
+            layer._output_quantizer_vars["min_var"].assign(low)
+            layer._output_quantizer_vars["max_var"].assign(high)
+        if len(layer._weight_vars) > 1:
+            layer._weight_vars[1][2]["input_step"].assign(learned._weight_vars[1][2]["input_step"])
+    for name, variables in _learned_inputs(qat, plan).items():
+        low, high = _learned_ends(variables)
+        fixed.get_layer(name)._weight_vars[1][2]["input_step"].assign((high - low) / 255)
+    return fixed
+
+
+def ranges_of(qat: Any) -> dict[str, tuple[float, float]]:
+    """The range of every layer of `qat` whose output is rounded, by name."""
+    return {
+        layer.name: (float(ends[0]), float(ends[1]))
+        for layer in qat.layers
+        if isinstance(layer, Wrapper) and layer.quantize_config.output
+        for ends in [_learned_ends(layer._output_quantizers[0].follows or layer._output_quantizer_vars)]
+    }
 
 
 def calibrate(
-    qat: Any, model: Any, batches: Iterable[np.ndarray], normalization: Normalization, percentile: float
+    qat: Any,
+    model: Any,
+    batches: Iterable[np.ndarray],
+    normalization: Normalization,
+    percentile: float,
+    method: str = "percentile",
 ) -> dict[str, tuple[float, float]]:
     """Sets every range of `qat` from what the layers of `model`, its float parent, give for `batches`; returns them.
 
-    `batches` are normalized images `[n, px, px, 3]`. A range's ends are the mean over batches of the percentiles
-    `100 - percentile` and `percentile` (100: minimum and maximum). The image's range is that of its pixels, so that
-    a uint8 pixel is its own quantized value.
+    `batches` are normalized images `[n, px, px, 3]`. `ranges.observe` says what `method` and `percentile` (100:
+    minimum and maximum) make of them. The image's range is that of its pixels, so that a uint8 pixel is its own
+    quantized value.
     """
     plan = _plan(model)
-    observed = _observe(model, [name for name, by in plan.outputs.items() if by == name], batches, percentile)
     zero_point, step = grid(normalization)
     ranges = {INPUT: ((0 - zero_point) * step, (255 - zero_point) * step)}
     readers = {layer.name: readers for layer, _, readers in calls(model)}
     layers = {layer.name: layer for layer in model.layers}
+    floors = {  # x * relu6(x + 3) is 0 from there down: more steps for the rest
+        name: -3.0
+        for name in plan.outputs
+        if readers[name] and all(_ignores_below_minus_3(layers[r], readers, layers) for r in readers[name])
+    }
+    sources = [name for name, by in plan.outputs.items() if by == name]
+    observed = observe(model, sources, batches, method=method, percentile=percentile, floors=floors)
     for name, by in plan.outputs.items():
         low, high = observed[by]
-        if readers[name] and all(_ignores_below_minus_3(layers[r], readers, layers) for r in readers[name]):
-            low = max(low, -3.0)  # x * relu6(x + 3) is 0 from there down: more steps for the rest
+        low = max(low, floors.get(name, low))
         ranges[name] = SIGMOID if isinstance(layers[by], L.Activation) else (min(low, 0.0), max(high, 1e-3))
     for name, (low, high) in ranges.items():
         variables = qat.get_layer(name)._output_quantizer_vars
@@ -323,15 +402,22 @@ def _plan(model: Any) -> _Plan:
     carried: dict[str, str] = {}  # a layer -> the rounding that its output carries
     graph = [(layer, sources, readers) for layer, sources, readers in calls(model)]
     layers = {layer.name: layer for layer, _, _ in graph}
+    readers_of = {layer.name: readers for layer, _, readers in graph}
     for layer, sources, readers in graph:
         rule = rule_for(layer)
         source[layer.name] = carried[sources[0]] if sources else INPUT
         carried[layer.name] = source[layer.name]
-        if rule.output == "observed":
+        grid_of_input = rule.output == "source"
+        if isinstance(layer, L.ReLU) and source[layer.name] != INPUT:
+            before = layers[sources[0]]
+            fused = fuses_relu(before) and len(readers_of[before.name]) == 1
+            # Alone, it picks from values that are rounded already; a finer grid would gain nothing.
+            grid_of_input = not fused
+        if rule.output == "observed" and not grid_of_input:
             carried[layer.name] = layer.name
             if not (len(readers) == 1 and _rounds_for(layers[readers[0]], layer)):
                 outputs[layer.name] = layer.name
-        elif rule.output == "source":
+        elif grid_of_input:
             if source[layer.name] == INPUT:
                 raise UserError(f"layer {layer.name} pools the image itself; no rule to quantize that")
             carried[layer.name] = layer.name
@@ -343,7 +429,12 @@ def _rounds_for(reader: Any, layer: Any) -> bool:
     """Whether TFLite rounds the output of `layer` only once `reader`, its one reader, has worked on it."""
     if isinstance(reader, L.Concatenate):
         return not isinstance(layer, L.AveragePooling2D)
-    return isinstance(reader, L.ReLU) and isinstance(layer, (L.Conv2D, L.DepthwiseConv2D, L.Dense, L.Add))
+    return isinstance(reader, L.ReLU) and fuses_relu(layer)
+
+
+def fuses_relu(layer: Any) -> bool:
+    """Whether TFLite makes one operator of `layer` and a ReLU that is its only reader."""
+    return isinstance(layer, (L.Conv2D, L.DepthwiseConv2D, L.Dense, L.Add))
 
 
 def _ignores_below_minus_3(reader: Any, readers: dict[str, list[str]], layers: dict[str, Any]) -> bool:
@@ -357,37 +448,52 @@ def _ignores_below_minus_3(reader: Any, readers: dict[str, list[str]], layers: d
     )
 
 
-def _observe(
-    model: Any, names: list[str], batches: Iterable[np.ndarray], percentile: float
-) -> dict[str, tuple[float, float]]:
-    probe = tensors(model, names)
-    lows, highs = [], []
+def _learned_inputs(qat: Any, plan: _Plan) -> dict[str, Any]:
+    """For each layer with a bias whose input's range is learned, the variables of that range."""
+    found = {}
+    for layer in qat.layers:
+        if isinstance(layer, Wrapper) and len(layer._weight_vars) > 1:
+            source = qat.get_layer(plan.outputs.get(plan.source[layer.name], INPUT))
+            if source.quantize_config.learned:
+                found[layer.name] = source._output_quantizer_vars
+    return found
 
-    @tf.function(reduce_retracing=True)
-    def ends(images):
-        rows = []
-        for values in _flat(probe(images)):
-            flat = tf.reshape(values, [-1])
-            if percentile < 100:
-                # Whole positions: steps through single values could meet one channel only. Odd: not one column.
-                positions = tf.reshape(values, [-1, values.shape[-1]])[:: tf.size(flat) // 200_000 * 2 + 1]
-                flat = tf.sort(tf.reshape(positions, [-1]))
-                last = tf.cast(tf.size(flat) - 1, tf.float32)
-                at = tf.cast(tf.round(last * percentile / 100), tf.int32)
-                rows.append(tf.stack([flat[tf.size(flat) - 1 - at], flat[at]]))
-            else:
-                rows.append(tf.stack([tf.reduce_min(flat), tf.reduce_max(flat)]))
-        return tf.stack(rows)
 
-    for images in batches:
-        low, high = ends(tf.constant(images)).numpy().T
-        lows.append(low)
-        highs.append(high)
-    if not lows:
-        raise UserError("no calibration images; give at least one batch")
-    join = (np.min, np.max) if percentile == 100 else (np.mean, np.mean)
-    low, high = join[0](lows, axis=0), join[1](highs, axis=0)
-    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+RANGE_RATE = 10.0
+"""How much faster than a weight the logarithm of an end is trained: Adam moves any variable by about the learning
+rate a step, and a range is to change by a few percent in a short training (arXiv:1903.08066 gives thresholds a
+learning rate of their own for that, 1e-2 against 1e-6 for weights)."""
+
+
+def _learned_ends(variables: Any) -> tuple[Any, Any]:
+    """A range's ends as they are now; of one that is not learned, its variables."""
+    if "min_log" not in variables:
+        return variables["min_var"], variables["max_var"]
+    low, high = (variables[f"{end}_var"] * tf.exp(RANGE_RATE * variables[f"{end}_log"]) for end in ("min", "max"))
+    return low, high
+
+
+@tf.custom_gradient
+def _rounded_and_learned(x: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    """`x` rounded to 8 bits over [low, high], with the gradients of both ends.
+
+    TensorFlow's own gradients come from clipped values alone, so that they only ever widen a range to where nothing
+    is clipped (arXiv:1903.08066). What a wider step does to the values inside belongs to them: of
+    `round(x / step) * step` it is the rounding error over the step (arXiv:1902.08153, equation 3), here shared by the
+    two ends as in arXiv:2004.09576. They are scaled by 1 / sqrt(values * 255) (arXiv:1902.08153, section 2.2), so
+    that sums over whole tensors do not outweigh the weights where gradients are clipped by their common norm.
+    """
+    rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+    def gradients(upstream: Any) -> tuple[Any, Any, Any]:
+        through, to_low, to_high = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
+            gradients=upstream, inputs=x, min=low, max=high
+        )
+        inside = tf.reduce_sum(through * (rounded - x)) / (high - low)
+        scale = tf.math.rsqrt(255.0 * tf.cast(tf.size(x) / tf.shape(x)[0], tf.float32))
+        return through, scale * (to_low - inside), scale * (to_high + inside)
+
+    return rounded, gradients
 
 
 def _flat(outputs: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from tfcompact.reading import Scan, only, read_json, scan, under
 from tfcompact.types import Artifact, Measurement
 
 INTEGER = ("uint8", "int8")
-FORMAT_ORDER = ("float32", "float16", "dynamic", "int8", "uint8")
+FORMAT_ORDER = ("float32", "float16", "dynamic", "int16x8", "int8", "uint8")
 """How a model's files are listed: what they were made from first."""
 
 

@@ -14,8 +14,11 @@ from tfcompact.errors import UserError
 
 Split = Literal["train", "validation", "test"]
 ChannelOrder = Literal["rgb", "bgr"]
-FORMATS = ("uint8", "int8", "float32", "float16", "dynamic")
-"""The kinds of `.tflite` file that `export` writes, by their input type or, for the last two, their weights' type."""
+FORMATS = ("uint8", "int8", "float32", "float16", "dynamic", "int16x8")
+"""The kinds of `.tflite` file that `export` writes, by their input type or, for float16 and dynamic, their weights'
+type. int16x8 has activations in 16 bits and weights in 8, and float32 in and out."""
+RANGES = ("percentile", "minmax", "average", "mse")
+"""How `quantize` finds the range of an activation; `ranges.observe` says what each does."""
 
 
 class Record:

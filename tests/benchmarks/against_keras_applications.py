@@ -20,39 +20,47 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcompact import export, lite, lowering, models, quantization
+from tfcompact import delegation, export, lite, lowering, models, quantization
 from tfcompact.backend import keras, silenced, tf
 from tfcompact.measure.host import this_device
 from tfcompact.types import Normalization
 
-CALIBRATION = 16
+CALIBRATION = 8
 PLAIN = {"weights": None}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Our name, their builder `px -> model`, the image's side, and how many times faster ours has to be (0: any)."""
+    """Our name, their builder, the image's side, and how many times faster ours has to be (1: not slower)."""
 
     ours: str
-    theirs: Callable[[int], Any]
+    theirs: str
     px: int
-    goal: float
+    goal: float = 1.0
+    options: tuple[tuple[str, Any], ...] = ()
+    raw_pixels: bool = False  # their network takes 0..255 and normalizes by itself
+
+    def build(self) -> Any:
+        """Their network, with random weights."""
+        builder = getattr(keras.applications, self.theirs)
+        return builder(input_shape=(self.px, self.px, 3), weights=None, **dict(self.options))
 
 
 ROWS = (
-    Row(
-        "mobilenet_v3_small",
-        lambda px: keras.applications.MobileNetV3Small((px, px, 3), include_preprocessing=False, **PLAIN),
-        224,
-        goal=1.8,
-    ),
-    Row("mobilenet_v2", lambda px: keras.applications.MobileNetV2((px, px, 3), **PLAIN), 224, goal=0.0),
-    Row("mobilenet_v2_0.35", lambda px: keras.applications.MobileNetV2((px, px, 3), 0.35, **PLAIN), 224, goal=0.0),
-    Row("inception_v3", lambda px: keras.applications.InceptionV3(input_shape=(px, px, 3), **PLAIN), 299, goal=0.0),
+    Row("mobilenet_v1", "MobileNet", 224),
+    Row("mobilenet_v2", "MobileNetV2", 224),
+    Row("mobilenet_v3_small", "MobileNetV3Small", 224, 1.8, (("include_preprocessing", False),)),
+    Row("mobilenet_v3_large", "MobileNetV3Large", 224, 1.8, (("include_preprocessing", False),)),
+    Row("inception_v3", "InceptionV3", 299),
+    Row("xception", "Xception", 299),
+    Row("efficientnet_b0", "EfficientNetB0", 224, 1.2, raw_pixels=True),
+    Row("nasnet_mobile", "NASNetMobile", 224, 1.2),
+    Row("densenet_121", "DenseNet121", 224, 1.2),
 )
 
 
@@ -63,6 +71,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each file in a round")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--files", type=Path, help="folder to keep the converted files in, and to take them from")
     options = parser.parse_args()
     known = {row.ours: row for row in ROWS}
     if unknown := set(options.models) - set(known):
@@ -89,7 +98,10 @@ def main() -> int:
 def _measure(row: Row, options: argparse.Namespace) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION, row.px, row.px, 3))
     images = ((pixels - 128) / 127.5).astype(np.float32)
-    contents = {"ours": _ours(row, images), "theirs": _theirs(row, images)}
+    contents = {
+        "ours": _kept(options.files, f"{row.ours}.ours", lambda: _ours(row, images)),
+        "theirs": _kept(options.files, f"{row.ours}.theirs", lambda: _theirs(row, images)),
+    }
     files = {side: lite.LiteModel(content, threads=options.threads) for side, content in contents.items()}
     for file in files.values():
         file.set(file.prepared(pixels[:1].astype(np.uint8)))
@@ -126,18 +138,31 @@ def _measure(row: Row, options: argparse.Namespace) -> float:
     return float(ratio)
 
 
+def _kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    if folder is None:
+        return make()
+    file = folder / f"{name}.tflite"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_bytes(make())
+        temporary.replace(file)
+    return file.read_bytes()
+
+
 def _ours(row: Row, images: np.ndarray) -> bytes:
     model = models.build(row.ours, px=row.px)
     _warm(model, images)
     low = lowering.lower(model)
     qat = quantization.quantized(low)
     quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
-    return export.convert(quantization.deployable(qat), "int8", images[:4])
+    return export.convert(delegation.delegable(quantization.deployable(qat)), "int8", images[:4])
 
 
 def _theirs(row: Row, images: np.ndarray) -> bytes:
     """The stock way, with the batch fixed to 1 as ours has it: what is compared is the network."""
-    model = row.theirs(row.px)
+    model = row.build()
+    images = 127.5 * images + 128 if row.raw_pixels else images
     _warm(model, images)
     shape = tf.TensorSpec((1, row.px, row.px, 3), tf.float32)
     function = tf.function(lambda image: model(image, training=False)).get_concrete_function(shape)

@@ -4,9 +4,9 @@
     python tests/benchmarks/leaderboard.py path/to/cifar10 [--runs runs/leaderboard] [--only squeezenet_1.1 …]
 
 Every network gets the same processor time for training (`FIT_MINUTES`, `QAT_MINUTES`), so a costly one sees fewer
-images; how many is measured once and kept in the runs directory. Accuracy is that of the *exported files*
-on all test images, agreement that of the int8 file with its fake-quant Keras model on 1,000 validation images. Latency
-is measured last, all files in turns.
+images; how many is measured once and kept in the runs directory. Accuracy is that of the *exported files* on all test
+images, agreement that of the int8 file with its fake-quant Keras model on 1,000 validation images. Latency is
+measured last, all files in turns. Writes `leaderboard.csv` and `leaderboard.png` to `--out`.
 
 Everything that is finished is kept: a second call goes on where the first one stopped, and prints the same table.
 """
@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, graph, lite, loop, models, plots, quantization, runs
+from tfcompact import export, graph, lite, loop, models, quantization, runs
 from tfcompact.backend import keras, tf
 from tfcompact.lowering import lower
 from tfcompact.measure import host
 from tfcompact.pipeline import Pipeline, suitable_px
+from tfcompact.plots import INK, PALE, PALETTE, QUIET
 from tfcompact.recipe import configured
 from tfcompact.target import Target
 from tfcompact.types import Accuracy, Normalization
@@ -54,7 +55,7 @@ NETWORKS = (
     "densenet_121",
     "se_resnet_50",
 )
-FIT_MINUTES, QAT_MINUTES = 5.0, 2.0
+FIT_MINUTES, QAT_MINUTES = 3.0, 1.0
 FIT_EPOCHS, QAT_EPOCHS = 8, 2
 BATCH = 32
 VALIDATION = 1000
@@ -146,6 +147,7 @@ def tested(name: str, found: dict[str, runs.Run], root: Path) -> dict[str, Any]:
             lite.LiteModel(found[run].path / artifact.path, threads=2), host.TestImages(batches, "test", data.digest)
         )
         row[column] = 100 * judged.top1
+    record.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(record, row)
     return row
 
@@ -221,7 +223,8 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         f"{machine['processor']}, {machine['cores']} cores; {count:,} test images, top-1 in percent.",
         "",
         "| network | px | MMACs | images seen | float32 | PTQ int8 | QAT int8 | QAT - float | agreement "
-        "| float32, MB | int8, MB | float32, ms | int8, ms | int8 on 2 threads, ms | XNNPACK partitions | CPU minutes |",
+        "| float32, MB | int8, MB | float32, ms | int8, ms "
+        "| int8 on 2 threads, ms | XNNPACK partitions | CPU minutes |",
         "|" + "---|" * 16,
     ]
     for row in rows.values():
@@ -245,7 +248,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def write(rows: dict[str, dict[str, Any]], out: Path) -> None:
-    """`leaderboard.csv` and the two plots, each replaced as a whole."""
+    """`leaderboard.csv` and `leaderboard.png`, each replaced as a whole."""
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / "leaderboard.csv.tmp"
     with temporary.open("w", newline="") as stream:
@@ -253,6 +256,41 @@ def write(rows: dict[str, dict[str, Any]], out: Path) -> None:
         writer.writeheader()
         writer.writerows(rows.values())
     temporary.replace(out / "leaderboard.csv")
+    draw(list(rows.values())).savefig(out / "leaderboard.png.tmp", format="png", dpi=130)
+    (out / "leaderboard.png.tmp").replace(out / "leaderboard.png")
+
+
+def draw(rows: list[dict[str, Any]]) -> Any:
+    """What 8 bits cost each network, and what they gain: accuracy against float, latency against float."""
+    from matplotlib.figure import Figure
+
+    rows = sorted(rows, key=lambda row: row["qat_minus_float"])
+    places = range(len(rows))
+    figure = Figure(figsize=(11, 0.34 * len(rows) + 1.4), layout="constrained", facecolor="white")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    left.axvspan(-0.5, 0.5, color=PALE, alpha=0.25, linewidth=0)
+    left.axvline(0, color=QUIET, linewidth=1)
+    ptq = [row["ptq_accuracy"] - row["float_accuracy"] for row in rows]
+    qat = [row["qat_minus_float"] for row in rows]
+    left.hlines(places, ptq, qat, color=PALE, linewidth=1.5)
+    left.scatter(ptq, places, s=34, facecolor="white", edgecolor=PALETTE[1], linewidth=1.5, label="PTQ", zorder=3)
+    left.scatter(qat, places, s=40, color=PALETTE[0], label="QAT", zorder=4)
+    left.set_yticks(places, [row["model"] for row in rows])
+    left.set_xlabel("int8 - float32, points of test accuracy (the band is half a point)", color=INK)
+    left.legend(frameon=False, loc="lower right")
+    if all("int8_ms_1t" in row for row in rows):
+        gain = [row["float32_ms_1t"] / row["int8_ms_1t"] for row in rows]
+        right.barh(places, gain, color=PALETTE[2], height=0.55)
+        for place, value in zip(places, gain, strict=True):
+            right.annotate(
+                f"{value:.1f}", (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8
+            )
+        right.axvline(1, color=QUIET, linewidth=1)
+    right.set_xlabel("float32 ms / int8 ms, one thread", color=INK)
+    for panel in (left, right):
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(colors=INK, labelsize=9)
+    return figure
 
 
 if __name__ == "__main__":

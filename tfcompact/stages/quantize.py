@@ -6,14 +6,16 @@ first, so that what is trained is what is shipped; then ranges set from observed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tfcompact.options import opt, require
+from tfcompact.options import opt, require, require_choice
 from tfcompact.training import Training
-from tfcompact.types import Context
+from tfcompact.types import RANGES, Context
 
 FROM = ("fit",)
+CORRECTION_IMAGES = 128  # all their activations between two layers are held in memory
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,11 @@ class Config(Training):
     label_smoothing: float = opt(0.1, "share of each label that is spread over all classes, in [0, 1)")
     distill: float = opt(0.7, "share of the loss that is agreement with the float parent's probabilities, in [0, 1]")
     calibration_images: int = opt(256, "training images from which the ranges are observed")
+    ranges: str = opt("percentile", "how a range is found: percentile, minmax, average (of minima and maxima) or mse")
     percentile: float = opt(99.99, "share of observed values inside a range, in percent; 100 for minimum and maximum")
+    learn_ranges: bool = opt(False, "train the ranges too")
+    equalize: bool = opt(False, "first make the channels between convolutions and ReLUs more equal in size")
+    correct_bias: bool = opt(False, "before training, undo the shift of each channel's mean that rounding makes")
     sqnr_images: int = opt(
         64, "validation images for the signal-to-noise ratio of each layer in notes.json; 0 for none"
     )
@@ -36,6 +42,7 @@ class Config(Training):
         require(self.precision in ("auto", "float32"), "precision", self.precision, "auto or float32")
         require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "1 or more")
+        require_choice("method for ranges", self.ranges, RANGES)
         require(50 < self.percentile <= 100, "percentile", self.percentile, "in (50, 100]")
         require(self.sqnr_images >= 0, "sqnr_images", self.sqnr_images, "0 or more")
 
@@ -43,20 +50,32 @@ class Config(Training):
 def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, Any]]:
     """A quantization-aware copy of `model`'s inference network, fine-tuned for `config.epochs`, and notes.
 
-    The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent. Raises
-    `UserError` for a layer that has no rule.
+    The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent; with
+    `equalize` and `correct_bias` also what those changed. Raises `UserError` for a layer that has no rule.
     """
-    from tfcompact import loop, quantization
+    from tfcompact import equalization, loop, quantization
     from tfcompact.data.images import normalize
     from tfcompact.graph import inference
     from tfcompact.lowering import lower
 
     parent = lower(inference(model))
-    qat = quantization.quantized(parent)
+    found: dict[str, Any] = {}
+    if config.equalize:
+        parent, found["equalized"] = equalization.equalized(parent)
+        context.log(f"channels of {len(found['equalized'])} layers equalized")
+    qat = quantization.quantized(parent, learn_ranges=config.learn_ranges)
     images, _ = context.data.arrays("train", px=context.px, limit=config.calibration_images)
-    batches = (normalize(images[i : i + 32], context.normalization) for i in range(0, len(images), 32))
-    ranges = quantization.calibrate(qat, parent, batches, context.normalization, config.percentile)
+
+    def batches(limit: int) -> Iterator[Any]:
+        for start in range(0, min(limit, len(images)), 32):
+            yield normalize(images[start : min(start + 32, limit)], context.normalization)
+
+    ranges = quantization.calibrate(
+        qat, parent, batches(len(images)), context.normalization, config.percentile, config.ranges
+    )
     context.log(f"{len(ranges)} ranges set from {len(images)} training images")
+    if config.correct_bias:
+        found["bias_corrections"] = equalization.correct_bias(qat, parent, list(batches(CORRECTION_IMAGES)))
 
     notes: dict[str, Any] = loop.train(
         qat,
@@ -65,14 +84,14 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
         teacher=loop.Teacher(parent, config.distill) if config.distill and config.epochs else None,
         from_start=config.epochs > 0,
     )
+    if config.learn_ranges:
+        qat = quantization.settled(qat, parent)
+        ranges = quantization.ranges_of(qat)
     if not config.epochs:
-        validation = context.data.batches(
-            "validation", px=context.px, batch=config.batch, normalization=context.normalization
-        )
-        notes["validation_accuracy"] = loop.evaluator(qat)(validation)[1]
+        notes["validation_accuracy"] = loop.evaluator(qat)(loop.validation(config, context))[1]
     if config.sqnr_images:
         images, _ = context.data.arrays("validation", px=context.px, limit=config.sqnr_images)
         ratio = quantization.signal_to_noise_db(qat, parent, normalize(images, context.normalization))
         notes["sqnr_db"] = ratio
     notes["ranges"] = {name: list(ends) for name, ends in ranges.items()}
-    return qat, notes
+    return qat, notes | found
