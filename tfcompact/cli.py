@@ -176,7 +176,9 @@ def _describe(name: str, words: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Describe:
-        model: Annotated[str, _positional(), _shown_as("MODEL")]
+        model: Annotated[
+            str, _positional(), _shown_as("MODEL", "name of an architecture; tfcompact models lists them")
+        ]
         px: int | None = opt(None, "side of the images in px; the published size unless given")
         classes: int | None = opt(None, "number of classes; the published one unless given")
         bits: typing.Literal[8, 32] = opt(8, "of a number: 8 for int8, 32 for float32")
@@ -207,7 +209,7 @@ def _sensitivity(name: str, words: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Run:
-        run: Annotated[Path, _positional(), _shown_as("RUN")]
+        run: Annotated[Path, _positional(), _shown_as("RUN", "directory of a finished quantize run")]
 
     @dataclasses.dataclass(frozen=True)
     class Images:
@@ -295,10 +297,10 @@ def _positional() -> Any:
     return tyro.conf.Positional
 
 
-def _shown_as(name: str) -> Any:
+def _shown_as(name: str, help: str) -> Any:
     import tyro
 
-    return tyro.conf.arg(metavar=name)
+    return tyro.conf.arg(metavar=name, help=help)
 
 
 def _command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = ()) -> type:
