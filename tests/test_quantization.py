@@ -128,7 +128,7 @@ def test_what_is_rounded_where(qat) -> None:
         *(q.INPUT, "stem", "stem_h_swish_gate", "stem_h_swish"),
         *("expand_relu6", "filter_relu"),
         *("se_squeeze", "se_reduce_relu", "se_expand", "se_expand_h_sigmoid", "se_excite"),
-        *("project", "add_0_unscale", "add", "average", "concat"),
+        *("project", "add", "average", "concat"),
         *("head", "head_h_swish_gate", "head_h_swish", "pool", "logits"),
     }
     assert {"expand", "filter", "se_reduce", "left", "bare"}.isdisjoint(rounded)

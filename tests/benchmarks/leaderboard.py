@@ -177,7 +177,8 @@ def main() -> None:
     for name in options.only:
         found = train(name, options.data, options.runs, options.until)
         if options.until != "fit":
-            rows[name] = columns(name, found, tested(name, found, options.runs))
+            cost = json.loads((options.runs / "plan" / f"{name}.json").read_text())
+            rows[name] = columns(name, found, tested(name, found, options.runs), cost)
             exports[name] = found["qat_export"]
         keras.backend.clear_session()
         gc.collect()
@@ -189,7 +190,7 @@ def main() -> None:
         print(table(rows))
 
 
-def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any]) -> dict[str, Any]:
+def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any], cost: dict[str, float]) -> dict[str, Any]:
     """One row of the board, without latency. Accuracies in percent, sizes in bytes."""
     artifacts = {a.format: a for a in found["qat_export"].artifacts}
     checks = artifacts["int8"].checks
@@ -203,6 +204,7 @@ def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any]) -> di
         "images_seen": seen["epochs"] * seen["epoch_images"],
         "fit_cpu_minutes": round(found["fit"].provenance["cpu_seconds"] / 60, 2),
         "qat_cpu_minutes": round(found["qat"].provenance["cpu_seconds"] / 60, 2),
+        "qat_step_to_float_step": round(cost["qat_ms_an_image"] / cost["fit_ms_an_image"], 2),
         "test_images": judged["images"],
         "float_accuracy": round(judged["float"], 2),
         "ptq_accuracy": round(judged["ptq"], 2),
@@ -238,11 +240,14 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         )
     differences = {name: row["qat_minus_float"] for name, row in rows.items()}
     worst = min(differences, key=lambda name: differences[name])
+    steps = [row["qat_step_to_float_step"] for row in rows.values()]
     ptq = statistics.mean(row["ptq_accuracy"] - row["float_accuracy"] for row in rows.values())
     lines += [
         "",
         f"QAT - float: mean {statistics.mean(differences.values()):+.2f} points, lowest {differences[worst]:+.2f} "
         f"({worst}); PTQ - float: mean {ptq:+.2f}.",
+        f"A step of QAT takes {min(steps):.2f} to {max(steps):.2f} times the processor time of a float step, "
+        f"median {statistics.median(steps):.2f}.",
     ]
     return "\n".join(lines)
 
