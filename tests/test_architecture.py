@@ -20,7 +20,7 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("stages", "export", "measure", "plots", "listing"),
     ("results",),
     ("loop", "quantization", "equalization", "delegation", "pretrained", "saved", "switches"),
-    ("training", "lowering", "excitation", "profile", "ranges"),
+    ("training", "lowering", "excitation", "profile", "ranges", "quantizers"),
     ("models", "target", "divergence", "mixed"),
     ("data", "graph", "lite", "isolation", "reading"),
     ("runs",),
@@ -125,7 +125,7 @@ def test_no_file_is_long() -> None:
     long = {m: n for m, path in _files().items() if (n := len(path.read_text().splitlines())) > 300}
     reasons = {
         "loop": "one loop, its state and its log",
-        "quantization": "rules, ranges and the way out read together",
+        "quantization": "rules, calibration and the way out read together",
         "lite": "a file as a function, and its insides",
         "metadata": "writer and reader of one format",
         "results": "every table of the report",

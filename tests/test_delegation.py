@@ -1,10 +1,13 @@
 """Rewrites for XNNPACK: the same numbers, in one piece."""
 
+import re
+
 import numpy as np
 import pytest
 
-from tfcompact import delegation, export, lite, quantization
+from tfcompact import delegation, export, lite, quantization, quantizers
 from tfcompact.backend import keras
+from tfcompact.graph import calls, rewrite
 from tfcompact.models.blocks import logits
 from tfcompact.types import Normalization
 
@@ -68,9 +71,7 @@ def test_the_function_stays(name) -> None:
     rewritten = delegation.delegable(plain)
 
     def bare(model):
-        from tfcompact.graph import rewrite
-
-        return rewrite(model, lambda layer, x: x if isinstance(layer, quantization.FakeQuant) else None)
+        return rewrite(model, lambda layer, x: x if isinstance(layer, quantizers.FakeQuant) else None)
 
     np.testing.assert_allclose(bare(rewritten)(images), bare(plain)(images), atol=1e-6)
 
@@ -95,11 +96,22 @@ def test_the_file_is_one_piece_and_agrees_with_the_network(name) -> None:
 
 def test_a_relu_alone_keeps_the_grid_it_reads() -> None:
     qat, plain, _ = deployed(shared_relu)
-    ends = {
-        layer.name: (layer.low, layer.high) for layer in plain.layers if isinstance(layer, quantization.FakeQuant)
-    }
+    ends = {layer.name: (layer.low, layer.high) for layer in plain.layers if isinstance(layer, quantizers.FakeQuant)}
     assert ends["relu_8bit"] == ends["sum_8bit"]
     assert ends["sum_8bit"][0] < 0
+
+
+@pytest.mark.parametrize("name", MIDDLES)
+def test_layers_beside_another_are_those_it_says(name) -> None:
+    qat, _, _ = deployed(MIDDLES[name])
+    rewritten = {layer.name for layer in delegation.shipped(qat).layers} - {layer.name for layer in qat.layers}
+    for layer, sources, _ in calls(qat):
+        inner = getattr(layer, "layer", layer)
+        beside = set(delegation.beside(inner, len(sources)))
+        made = {other for other in rewritten if re.fullmatch(rf"{layer.name}_(border|\d+)", other)}
+        assert made <= beside, layer.name
+        if isinstance(inner, L.Concatenate):
+            assert made == beside
 
 
 def test_a_fused_relu_is_left_alone() -> None:

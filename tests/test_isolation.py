@@ -16,7 +16,7 @@ def content(request) -> bytes:
     images = ((PIXELS - 128.0) / 127.5).astype(np.float32)
     qat = quantization.quantized(parent)
     quantization.calibrate(qat, parent, [images], Normalization((128.0,), (127.5,)), 100)
-    return export.convert(delegation.delegable(quantization.deployable(qat)), "int8", images[:4])
+    return export.convert(delegation.shipped(qat), "int8", images[:4])
 
 
 def test_every_piece_gives_what_the_whole_file_has_there(content) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcompact import graph, lowering, saved
+from tfcompact import graph, lowering, quantizers, saved
 from tfcompact import quantization as q
 from tfcompact import ranges as ranges_module
 from tfcompact.backend import keras, tf
@@ -162,7 +162,7 @@ def test_kernel_quantizer_bears_an_empty_channel_and_passes_gradients_on() -> No
     kernel = tf.constant(np.stack([np.zeros((3, 3)), np.random.default_rng(0).normal(size=(3, 3))], -1), tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(kernel)
-        rounded = q.KernelQuantizer(-1)(kernel, True, {})
+        rounded = quantizers.KernelQuantizer(-1)(kernel, True, {})
         loss = tf.reduce_sum(2.0 * rounded)
     assert np.isfinite(rounded).all()
     assert not np.any(rounded[..., 0])
@@ -423,10 +423,10 @@ def test_gradients_of_a_range_are_those_of_its_error() -> None:
     low, high = tf.constant(-1.0), tf.constant(1.55)  # 255 steps of 0.01
     with tf.GradientTape() as tape:
         tape.watch([x, low, high])
-        loss = tf.reduce_sum(upstream * q._rounded_and_learned(x, low, high))
+        loss = tf.reduce_sum(upstream * quantizers.rounded_and_learned(x, low, high))
     to_x, to_low, to_high = tape.gradient(loss, [x, low, high])
     plain = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
-    assert np.array_equal(q._rounded_and_learned(x, low, high), plain)
+    assert np.array_equal(quantizers.rounded_and_learned(x, low, high), plain)
     clipped_low, clipped_high = x < -1.0, x > 1.55
     inside = ~(clipped_low | clipped_high)
     np.testing.assert_array_equal(to_x, tf.where(inside, upstream, 0.0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tfcompact import cli, graph, keeping, lite, lowering, mixed, sensitivity, switches
+from tfcompact import cli, divergence, graph, keeping, lite, lowering, mixed, quantizers, sensitivity, switches
 from tfcompact import quantization as q
 from tfcompact.backend import keras, tf
 from tfcompact.errors import UnknownName, UserError
@@ -135,13 +135,13 @@ def test_one_layer_alone_is_the_parent_with_that_layer_as_it_is_deployed(name, r
             copy.set_weights(deployed.get_layer(layer.name).get_weights())
         if layer.name in unit.roundings:
             grid = deployed.get_layer(f"{layer.name}_8bit")
-            out = q.FakeQuant(grid.low, grid.high)(out)
+            out = quantizers.FakeQuant(grid.low, grid.high)(out)
         return out
 
     expected = lowered(IMAGES).numpy()
     row = next(row for row in ranking.rows if row.unit.name == name)
     found = graph.rewrite(lowered, rule)(IMAGES).numpy()
-    assert row.sqnr_db == pytest.approx(switches.sqnr_db(expected, found), abs=0.2)
+    assert row.sqnr_db == pytest.approx(divergence.sqnr_db(expected, found), abs=0.2)
     assert row.agreement == np.mean(expected.argmax(1) == found.argmax(1))
 
 
@@ -156,7 +156,7 @@ def test_the_worst_come_first_and_every_layer_that_rounds_is_there(ranking, part
         assert (row.output_db is None) == (not row.unit.roundings)
         alone = [db for db in (row.kernel_db, row.output_db) if db is not None]
         assert row.sqnr_db <= min(alone) + 1.5, row.unit.name  # two noises are seldom less than one
-    expected = switches.sqnr_db(lowered(IMAGES).numpy(), qat(IMAGES).numpy())
+    expected = divergence.sqnr_db(lowered(IMAGES).numpy(), qat(IMAGES).numpy())
     assert ranking.all_db == pytest.approx(expected, abs=0.05)
     assert ranking.images == 64
 
@@ -218,7 +218,7 @@ def test_only_with_its_readers_is_a_layer_freed_of_a_bad_range(lowered, parts):
     files = [integer, *(kept(integer, parts, ["filter"], weights, readers=readers) for readers in (False, True))]
     expected = lowered(IMAGES).numpy()
     before, alone, both = (
-        switches.sqnr_db(expected, keeping._logits(_with_metadata(file), PIXELS, ("logits",))) for file in files
+        divergence.sqnr_db(expected, keeping._logits(_with_metadata(file), PIXELS, ("logits",))) for file in files
     )
     assert abs(alone - before) < 2
     assert both > before + 5
@@ -238,7 +238,7 @@ def test_with_everything_kept_it_is_the_float_network(integer, parts, qat, lower
     assert not [t for t in lite.tensors(content) if t.is_constant and t.dtype == "int8"]
     assert "DEQUANTIZE" in lite.operators(content)  # of the image
     found = keeping._logits(content, PIXELS, ("logits",))
-    assert switches.sqnr_db(lowered(IMAGES).numpy(), found) > 80
+    assert divergence.sqnr_db(lowered(IMAGES).numpy(), found) > 80
 
 
 def test_a_concatenation_is_kept_with_what_it_rounds_for(integer, parts, qat):

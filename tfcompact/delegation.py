@@ -20,7 +20,8 @@ import numpy as np
 from tfcompact.backend import keras, tf
 from tfcompact.graph import calls, rewrite
 from tfcompact.models.layers import register
-from tfcompact.quantization import FakeQuant, fuses_relu
+from tfcompact.quantization import deployable, fuses_relu
+from tfcompact.quantizers import FakeQuant
 
 L = keras.layers
 MOST_JOINED = 5
@@ -43,6 +44,22 @@ class PositionScale(L.Layer):
 
     def get_config(self):
         return super().get_config() | {"factors": self.factors, "step": self.step}
+
+
+def shipped(qat: Any) -> Any:
+    """The network of a quantization-aware one that is converted: `quantization.deployable` and then `delegable`."""
+    return delegable(deployable(qat))
+
+
+def beside(layer: Any, inputs: int) -> tuple[str, ...]:
+    """The names of the layers that the integer network may have beside `layer` for the same values; it has `inputs`
+    inputs. They are named after it."""
+    if isinstance(layer, L.AveragePooling2D):
+        return (f"{layer.name}_border",)
+    if isinstance(layer, L.Concatenate):
+        more = -(-max(0, inputs - MOST_JOINED) // (MOST_JOINED - 1))
+        return tuple(f"{layer.name}_{i}" for i in range(more))
+    return ()
 
 
 def delegable(model: Any) -> Any:

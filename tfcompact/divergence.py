@@ -40,6 +40,14 @@ class Agreement:
     largest_difference: float
 
 
+def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """The power of `reference` over that of its difference from `other`, in dB: infinite where there is none, and
+    minus infinity where all is noise."""
+    expected = reference.astype(np.float64)
+    noise, signal = float(np.sum((expected - other) ** 2)), float(np.sum(expected**2))
+    return float(np.inf if noise == 0 else 10 * np.log10(signal / noise) if signal > 0 else -np.inf)
+
+
 def compare(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[Agreement]:
     """The agreement of every name and shape that both have, in the order of `reference`."""
     rows = []
@@ -47,10 +55,8 @@ def compare(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
         value = other.get(name)
         if value is None or value.shape != expected.shape:
             continue
-        error = expected.astype(np.float64) - value
-        noise, signal = float(np.sum(error**2)), float(np.sum(expected.astype(np.float64) ** 2))
-        sqnr = np.inf if noise == 0 else 10 * np.log10(signal / noise) if signal > 0 else -np.inf
-        rows.append(Agreement(name, float(sqnr), float(np.max(np.abs(error), initial=0.0))))
+        error = np.abs(expected.astype(np.float64) - value)
+        rows.append(Agreement(name, sqnr_db(expected, value), float(np.max(error, initial=0.0))))
     return rows
 
 

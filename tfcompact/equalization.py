@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from tfcompact.backend import keras, tf
-from tfcompact.graph import calls, clone, output_names, tensors
+from tfcompact.graph import calls, clone, listed, output_names, tensors
 from tfcompact.models.layers import Scale
-from tfcompact.quantization import Wrapper
+from tfcompact.quantizers import Wrapper
 
 L = keras.layers
 SWEEPS = 20  # a chain of n pairs settles in about n; no network of ours has needed more
@@ -176,8 +176,7 @@ def _without_output_rounding(wrapper: Any) -> Any:
 def _means(model: Any, names: list[str], batches: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The mean of each channel of the layers' outputs over all images and positions, float64 `[channels]`."""
     probe = tf.function(tensors(model, names), reduce_retracing=True)
-    values = [probe(tf.constant(images)) for images in batches]
-    values = [v if isinstance(v, (list, tuple)) else [v] for v in values]
+    values = [listed(probe(tf.constant(images))) for images in batches]
     return {name: _mean([v[i] for v in values]) for i, name in enumerate(names)}
 
 

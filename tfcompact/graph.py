@@ -94,6 +94,11 @@ def tensors(model: Any, names: list[str]) -> Any:
     return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
+def listed(outputs: Any) -> list[Any]:
+    """What a model gives, as a list where it has one output too."""
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
 class Cost(NamedTuple):
     """Trainable and non-trainable parameters, and multiply-adds for one image."""
 

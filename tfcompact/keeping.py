@@ -85,7 +85,7 @@ def compared(
                 len(content),
                 checks["accuracy"],
                 checks["agreement"],
-                switches.sqnr_db(reference[:LOGIT_IMAGES], logits),
+                divergence.sqnr_db(reference[:LOGIT_IMAGES], logits),
                 row.xnnpack_partitions or 0,
                 len(lite.operators(content)),
                 median or math.nan,
@@ -97,10 +97,9 @@ def compared(
 
 def integer_file(qat: Any, format: str, calibration: np.ndarray) -> bytes:
     """The 8-bit file of a quantization-aware network as `export` makes it, before its metadata."""
-    from tfcompact.delegation import delegable
-    from tfcompact.quantization import deployable
+    from tfcompact.delegation import shipped
 
-    return export.convert(delegable(deployable(qat)), format, calibration)
+    return export.convert(shipped(qat), format, calibration)
 
 
 def _logits(content: bytes, images: np.ndarray, layers: Sequence[str]) -> np.ndarray:

@@ -138,10 +138,9 @@ class Pipeline:
                 observed, _ = data.arrays("train", px=px, limit=export.OBSERVED_IMAGES)
                 judged["int16x8"] = export.Evidence(images, labels, observed)
             if integer:
-                from tfcompact.delegation import delegable
-                from tfcompact.quantization import deployable
+                from tfcompact.delegation import shipped
 
-                source = self._source(before, delegable(deployable(self.load(before.name))), network)
+                source = self._source(before, shipped(self.load(before.name)), network)
                 sources |= dict.fromkeys(export.INTEGER, source)
             artifacts, refused = [], {}
             for format in config.formats:

@@ -1,9 +1,7 @@
-"""How each kind of layer is quantized to 8 bits: quantizers, the one table of rules, calibration, and the way out.
+"""How each kind of layer is quantized to 8 bits: the one table of rules, calibration, and the way out.
 
 `quantized(model)` wraps a lowered network's layers in tfmot's `QuantizeWrapperV2`; `calibrate` sets the ranges from
-what is observed; `deployable` gives the network that the converter turns into integers. The arithmetic is TFLite's
-(arXiv:1712.05877; the TFLite 8-bit specification): activations asymmetric per tensor, kernels symmetric per output
-channel in [-127, 127], biases in 32 bits.
+what is observed; `deployable` gives the network that the converter turns into integers.
 
 tfmot's own 8-bit scheme is not used for three reasons: it quantizes depthwise kernels per tensor, its ranges start
 at +-6 and forget that slowly, and it stores weight ranges that are wrong until the first training step.
@@ -16,136 +14,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcompact.backend import keras, tf, tfmot
+from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
-from tfcompact.graph import calls, rewrite, tensors
-from tfcompact.models.layers import CUSTOM, ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6, register
+from tfcompact.graph import calls, listed, rewrite, tensors
+from tfcompact.models.layers import ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6
+from tfcompact.quantizers import FakeQuant, LayerQuantization, Wrapper, learned_ends
 from tfcompact.ranges import observe
 from tfcompact.types import Normalization
 
 L = keras.layers
-Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
-CUSTOM["QuantizeWrapperV2"] = Wrapper
 INPUT = "image_quantized"
 SIGMOID = (0.0, 255 / 256)
 """The range of a sigmoid's output, a step of 1/256 (TFLite 8-bit specification, LOGISTIC)."""
-
-
-@register
-class KernelQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a kernel to 8 bits, symmetric, with a range of its own for every index along `axis`.
-
-    The range is that of the weights as they are, at every call, so it is never stale. Gradients pass unchanged.
-    """
-
-    def __init__(self, axis: int):
-        self.axis = axis
-
-    def build(self, tensor_shape, name, layer):
-        return {}
-
-    def __call__(self, inputs, training, weights, **kwargs):
-        step = tf.stop_gradient(_steps(inputs, self.axis))
-        return tf.grad_pass_through(lambda kernel: tf.round(kernel / step) * step)(inputs)
-
-    def get_config(self):
-        return {"axis": self.axis}
-
-
-@register
-class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a bias to a whole number of (input step x kernel step), the unit in which TFLite adds it up.
-
-    Small as it is, this rounding is what makes file and network agree: without it, one value in a thousand comes
-    out a step apart after the first layer, and every further layer multiplies such differences.
-    `input_step` is a variable that `calibrate` sets; at 0, before that, nothing is rounded. Where the range of the
-    input is learned, the step is that of `input_range` instead, as it is at every call.
-    """
-
-    def __init__(self, axis: int):
-        self.axis = axis
-        self.input_range: Any = None  # the variables of a learned `RangeQuantizer`
-
-    def build(self, tensor_shape, name, layer):
-        step = layer.add_weight("input_step", initializer="zeros", trainable=False)
-        return {"input_step": step, "kernel": layer._weight_vars[0][0]}  # the kernel's quantizer comes first
-
-    def __call__(self, inputs, training, weights, **kwargs):
-        step = weights["input_step"]
-        if self.input_range is not None:
-            low, high = _learned_ends(self.input_range)
-            step = (high - low) / 255
-        unit = step * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
-        rounded = tf.where(unit > 0, tf.round(inputs / tf.where(unit > 0, unit, 1.0)) * unit, inputs)
-        return inputs + tf.stop_gradient(rounded - inputs)
-
-    def get_config(self):
-        return {"axis": self.axis}
-
-
-@register
-class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
-    """Rounds a tensor to 8 bits over [output_min, output_max], variables that `calibrate` sets and training keeps.
-
-    Values outside are clipped, and pass no gradient; zero is always representable. If `learned`, each end is its
-    variable times a factor that is trained; `settled` gives a network whose variables hold the product. A factor is
-    positive, so that an end at 0 stays there and neither crosses it.
-    """
-
-    def __init__(self, learned: bool = False):
-        self.learned = learned
-        self.follows: Any = None  # the variables of another one, whose range is this one's too
-
-    def build(self, tensor_shape, name, layer):
-        def bound(end: str, value: float):
-            return layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False)
-
-        variables = {"min_var": bound("min", -6.0), "max_var": bound("max", 6.0)}
-        if self.learned:
-            for end in ("min", "max"):
-                variables[f"{end}_log"] = layer.add_weight(f"{name}_{end}_log", initializer="zeros")
-        return variables
-
-    def __call__(self, inputs, training, weights, **kwargs):
-        weights = self.follows or weights
-        if "min_log" in weights:
-            return _rounded_and_learned(inputs, *_learned_ends(weights))
-        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min_var"], weights["max_var"])
-
-    def get_config(self):
-        return {"learned": True} if self.learned else {}
-
-
-@register
-class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
-    """What is quantized of one layer: its kernel along `kernel_axis` (None: nothing), and its output if `output`,
-    over a range that is trained if `learned`."""
-
-    def __init__(self, kernel_axis: int | None, output: bool, learned: bool = False):
-        self.kernel_axis, self.output, self.learned = kernel_axis, output, learned
-
-    def get_weights_and_quantizers(self, layer):
-        if self.kernel_axis is None:
-            return []
-        pairs = [(getattr(layer, _kernel_name(layer)), KernelQuantizer(self.kernel_axis))]
-        return pairs + ([(layer.bias, BiasQuantizer(self.kernel_axis))] if layer.use_bias else [])
-
-    def get_activations_and_quantizers(self, layer):
-        return []
-
-    def set_quantize_weights(self, layer, quantize_weights):
-        for name, value in zip((_kernel_name(layer), "bias"), quantize_weights, strict=False):
-            setattr(layer, name, value)
-
-    def set_quantize_activations(self, layer, quantize_activations):
-        pass
-
-    def get_output_quantizers(self, layer):
-        return [RangeQuantizer(self.learned)] if self.output else []
-
-    def get_config(self):
-        learned = {"learned": True} if self.learned else {}
-        return {"kernel_axis": self.kernel_axis, "output": self.output} | learned
 
 
 class Rule(NamedTuple):
@@ -247,13 +127,13 @@ def settled(qat: Any, model: Any) -> Any:
         for (variable, _, _), (value, _, _) in zip(layer._weight_vars, learned._weight_vars, strict=True):
             variable.assign(value)
         if layer.quantize_config.output:
-            low, high = _learned_ends(learned._output_quantizers[0].follows or learned._output_quantizer_vars)
+            low, high = learned_ends(learned._output_quantizers[0].follows or learned._output_quantizer_vars)
             layer._output_quantizer_vars["min_var"].assign(low)
             layer._output_quantizer_vars["max_var"].assign(high)
         if len(layer._weight_vars) > 1:
             layer._weight_vars[1][2]["input_step"].assign(learned._weight_vars[1][2]["input_step"])
     for name, variables in _learned_inputs(qat, plan).items():
-        low, high = _learned_ends(variables)
+        low, high = learned_ends(variables)
         fixed.get_layer(name)._weight_vars[1][2]["input_step"].assign((high - low) / 255)
     return fixed
 
@@ -264,7 +144,7 @@ def ranges_of(qat: Any) -> dict[str, tuple[float, float]]:
         layer.name: (float(ends[0]), float(ends[1]))
         for layer in qat.layers
         if isinstance(layer, Wrapper) and layer.quantize_config.output
-        for ends in [_learned_ends(layer._output_quantizers[0].follows or layer._output_quantizer_vars)]
+        for ends in [learned_ends(layer._output_quantizers[0].follows or layer._output_quantizer_vars)]
     }
 
 
@@ -334,22 +214,6 @@ def on_grid(normalization: Normalization) -> Normalization:
     )
 
 
-@register
-class FakeQuant(L.Layer):
-    """`x` rounded to 8 bits over a fixed range: what the converter reads a tensor's scale from."""
-
-    def __init__(self, low: float, high: float, **kwargs):
-        super().__init__(**kwargs)
-        self.low, self.high = low, high
-
-    def call(self, x):
-        # As in training: `..._min_max_args` breaks ties another way.
-        return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high)
-
-    def get_config(self):
-        return super().get_config() | {"low": self.low, "high": self.high}
-
-
 def deployable(qat: Any) -> Any:
     """`qat` for the converter: kernels and biases on their grids, a `FakeQuant` at each rounding, no wrapper left.
 
@@ -381,7 +245,7 @@ def signal_to_noise_db(qat: Any, model: Any, images: np.ndarray) -> dict[str, fl
     signal, noise = np.zeros(len(names)), np.zeros(len(names))
     for start in range(0, len(images), 32):
         batch = images[start : start + 32]
-        pairs = zip(_flat(reference(batch)), _flat(rounded(batch)), strict=True)
+        pairs = zip(listed(reference(batch)), listed(rounded(batch)), strict=True)
         for i, (a, b) in enumerate(pairs):
             signal[i] += float(tf.reduce_sum(a * a))
             noise[i] += float(tf.reduce_sum((a - b) ** 2))
@@ -457,56 +321,3 @@ def _learned_inputs(qat: Any, plan: _Plan) -> dict[str, Any]:
             if source.quantize_config.learned:
                 found[layer.name] = source._output_quantizer_vars
     return found
-
-
-RANGE_RATE = 10.0
-"""How much faster than a weight the logarithm of an end is trained: Adam moves any variable by about the learning
-rate a step, and a range is to change by a few percent in a short training (arXiv:1903.08066 gives thresholds a
-learning rate of their own for that, 1e-2 against 1e-6 for weights)."""
-
-
-def _learned_ends(variables: Any) -> tuple[Any, Any]:
-    """A range's ends as they are now; of one that is not learned, its variables."""
-    if "min_log" not in variables:
-        return variables["min_var"], variables["max_var"]
-    low, high = (variables[f"{end}_var"] * tf.exp(RANGE_RATE * variables[f"{end}_log"]) for end in ("min", "max"))
-    return low, high
-
-
-@tf.custom_gradient
-def _rounded_and_learned(x: Any, low: Any, high: Any) -> tuple[Any, Any]:
-    """`x` rounded to 8 bits over [low, high], with the gradients of both ends.
-
-    TensorFlow's own gradients come from clipped values alone, so that they only ever widen a range to where nothing
-    is clipped (arXiv:1903.08066). What a wider step does to the values inside belongs to them: of
-    `round(x / step) * step` it is the rounding error over the step (arXiv:1902.08153, equation 3), here shared by the
-    two ends as in arXiv:2004.09576. They are scaled by 1 / sqrt(values * 255) (arXiv:1902.08153, section 2.2), so
-    that sums over whole tensors do not outweigh the weights where gradients are clipped by their common norm.
-    """
-    rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
-
-    def gradients(upstream: Any) -> tuple[Any, Any, Any]:
-        through, to_low, to_high = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
-            gradients=upstream, inputs=x, min=low, max=high
-        )
-        inside = tf.reduce_sum(through * (rounded - x)) / (high - low)
-        scale = tf.math.rsqrt(255.0 * tf.cast(tf.size(x) / tf.shape(x)[0], tf.float32))
-        return through, scale * (to_low - inside), scale * (to_high + inside)
-
-    return rounded, gradients
-
-
-def _flat(outputs: Any) -> list[Any]:
-    return outputs if isinstance(outputs, (list, tuple)) else [outputs]
-
-
-def _steps(kernel: Any, axis: int) -> Any:
-    """The kernel's quantization step for every index along `axis` and the axes after it, dimensions kept; 1/127 for
-    an empty one. (A depthwise kernel is [h, w, channels, multiplier], and its outputs are the last two.)"""
-    others = list(range(axis % kernel.shape.rank))
-    largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
-    return tf.where(largest > 0, largest, 1.0) / 127
-
-
-def _kernel_name(layer: Any) -> str:
-    return "depthwise_kernel" if isinstance(layer, L.DepthwiseConv2D) else "kernel"

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfcompact.backend import tf
 from tfcompact.errors import UserError
-from tfcompact.graph import tensors
+from tfcompact.graph import listed, tensors
 from tfcompact.options import require_choice
 from tfcompact.types import RANGES
 
@@ -113,7 +113,7 @@ def _by_least_error(
     @tf.function(reduce_retracing=True)
     def histograms(images):
         rows = []
-        for values, a, b in zip(_flat(probe(images)), low, high, strict=True):
+        for values, a, b in zip(listed(probe(images)), low, high, strict=True):
             inside = tf.boolean_mask(values, (values != 0) & (values > a) & (values < b))
             ends = tf.stack([tf.math.count_nonzero(values <= a), tf.math.count_nonzero(values >= b)])
             counts = tf.histogram_fixed_width(inside, [a, b], BINS)
@@ -137,7 +137,7 @@ def _ends(
     @tf.function(reduce_retracing=True)
     def ends(images):
         rows = []
-        for values in _flat(probe(images)):
+        for values in listed(probe(images)):
             flat = tf.reshape(values, [-1])
             if percentile < 100:
                 # Whole positions: steps through single values could meet one channel only. Odd: not one column.
@@ -157,7 +157,3 @@ def _ends(
     if not lows:
         raise UserError("no calibration images; give at least one batch")
     return np.array(lows), np.array(highs)
-
-
-def _flat(outputs: Any) -> list[Any]:
-    return outputs if isinstance(outputs, (list, tuple)) else [outputs]

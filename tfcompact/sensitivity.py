@@ -6,7 +6,6 @@ The ranking is `switches.rank`'s; what is kept is compared by `keeping`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -150,13 +149,15 @@ def sensitivity(run: runs.Run, config: Config, data: Any, console: Console) -> N
             format=config.format,
             count=config.validation_images,
         )
-        with out.open("xb") as stream:
-            stream.write(file)
+        temporary = out.with_name(f"{out.name}.tmp")
+        temporary.write_bytes(file)
+        _check_free(out)  # the comparison took a while
+        temporary.replace(out)
         console.print(f"\nkept float: {', '.join(kept)}\n", files_table(rows), sep="\n", highlight=False)
         console.print(f"\n{FILES_LEGEND}\n{out}", highlight=False, markup=False)
         content |= {"kept_float": kept, "files": [dataclasses.asdict(row) for row in rows]}
     if config.json:
-        config.json.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
+        runs.write_json(config.json, _finite(content))
 
 
 def finished(path: Path) -> runs.Run:

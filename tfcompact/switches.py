@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact import graph, profile
+from tfcompact import delegation, divergence, graph, profile
 from tfcompact.backend import keras, tf
 from tfcompact.models.layers import ShiftedReLU6
-from tfcompact.quantization import INPUT, Wrapper, fuses_relu, rule_for
+from tfcompact.quantization import INPUT, fuses_relu, rule_for
+from tfcompact.quantizers import Wrapper
 
 L = keras.layers
 BATCH = 64
@@ -100,11 +101,9 @@ def units(qat: Any) -> tuple[Unit, ...]:
             )
             continue
         joined = sources if isinstance(inner, L.Concatenate) else []
-        # What `delegation` puts beside an average pooling belongs to it.
-        border = (f"{name}_border",) if isinstance(inner, L.AveragePooling2D) else ()
         home[name] = name
         found[name] = Unit(
-            (name, *border),
+            (name, *delegation.beside(inner, len(sources))),
             _word(inner),
             tuple(layer.output_shape[1:]),
             graph.macs(layer),
@@ -200,19 +199,12 @@ def rank(qat: Any, images: np.ndarray, progress: Any = iter) -> Ranking:
     rows = sorted((damage(unit) for unit in progress(rounded)), key=lambda row: (row.sqnr_db, row.agreement))
     network.round(None, None)
     logits = network.logits(images)
-    median = float(np.median([sqnr_db(one, other) for one, other in zip(reference, logits, strict=True)]))
+    median = float(np.median([divergence.sqnr_db(one, other) for one, other in zip(reference, logits, strict=True)]))
     return Ranking(tuple(rows), *_judged(reference, logits), median, len(images))
 
 
 def _judged(reference: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
-    return sqnr_db(reference, logits), float(np.mean(logits.argmax(1) == reference.argmax(1)))
-
-
-def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """The power of `reference` over that of its difference from `other`, in dB; infinite where there is none."""
-    expected = reference.astype(np.float64)
-    noise = float(np.sum((expected - other) ** 2))
-    return 10 * float(np.log10(np.sum(expected**2) / noise)) if noise else float("inf")
+    return divergence.sqnr_db(reference, logits), float(np.mean(logits.argmax(1) == reference.argmax(1)))
 
 
 def kept_with(names: Iterable[str], of: Collection[Unit]) -> tuple[str, ...]:

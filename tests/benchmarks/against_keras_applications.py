@@ -156,7 +156,7 @@ def _ours(row: Row, images: np.ndarray) -> bytes:
     low = lowering.lower(model)
     qat = quantization.quantized(low)
     quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
-    return export.convert(delegation.delegable(quantization.deployable(qat)), "int8", images[:4])
+    return export.convert(delegation.shipped(qat), "int8", images[:4])
 
 
 def _theirs(row: Row, images: np.ndarray) -> bytes:
