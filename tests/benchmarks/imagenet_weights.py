@@ -3,30 +3,77 @@
     make weights
     python tests/benchmarks/imagenet_weights.py path/to/photographs [--runs runs/imagenet] [--only squeezenet_1.1 …]
 
-Post-training quantization with ranges from 256 of the photographs, export through the gate, then both exported files
-on every photograph. The published networks were probably trained on them: what counts is that float and uint8 agree.
+Post-training quantization in every one of the `--ways` (options of `quantize`), with ranges from photographs of the
+training split; export through the gate, then the exported files on every photograph. The published networks were
+probably trained on them: what counts is that float and uint8 agree. That is told two ways. `first`: both files name
+the same class first, as an app would, which takes the lower index where two classes share the highest probability.
+`ties alike`: the class that the float file names has the uint8 file's highest probability, be it alone or with
+others, as the export gate counts. `held out` are the photographs of the validation and test splits, from which no
+range is taken.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from tfcompact import lite, runs
+from tfcompact.data.images import normalize
+from tfcompact.export import compare
 from tfcompact.pipeline import Pipeline
 from tfcompact.recipe import configured
 from tfcompact.target import Target
+from tfcompact.types import Artifact, Normalization
 
 NETWORKS = ("efficientnet_lite0", "squeezenet_1.1")
+WAYS = ("percentile=99.9", "percentile=99.99", "percentile=99.999", "percentile=100")
+ROUNDING = 2e-3
+"""Logits that differ by less are a tie of the 8-bit network: its last tensor has steps of 0.1 and more."""
+
+
+def options_of(way: str) -> dict[str, Any]:
+    """The options that `name=value name=value` stands for."""
+    pairs = (pair.partition("=")[::2] for pair in way.split())
+    return {
+        name: value if value.isalpha() and value not in ("true", "false") else json.loads(value)
+        for name, value in pairs
+    }
 
 
 def top(probabilities: np.ndarray, labels: np.ndarray, count: int) -> float:
     """The share of images, in percent, whose label is among the `count` most probable classes."""
-    best = np.argsort(-probabilities, 1)[:, :count]
+    best = np.argsort(-probabilities, 1, kind="stable")[:, :count]
     return 100 * float((best == labels[:, np.newaxis]).any(1).mean())
+
+
+def logits(model: Any, images: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """What `model` gives for uint8 `[n, px, px, 3]`: float32 `[n, classes]`."""
+    batches = (images[i : i + 32].astype(np.float32) for i in range(0, len(images), 32))
+    return np.concatenate([model.predict_on_batch(normalize(batch, normalization)) for batch in batches])
+
+
+def answers(pipeline: Pipeline, format: str, parent: str, images: np.ndarray) -> tuple[Artifact, np.ndarray]:
+    """The exported file of run `parent`, and its probabilities `[n, classes]` for uint8 `[n, px, px, 3]`."""
+    exported = pipeline.export(configured("export", {"formats": [format]}), parent)
+    (artifact,) = exported.artifacts
+    return artifact, lite.LiteModel(exported.path / artifact.path)(images)
+
+
+def both_ways(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> str:
+    """Agreement in percent, two cells of a table: of the first classes, and with ties alike."""
+    alike = compare(given, expected, labels, step)["agreement"]
+    return f"{100 * np.mean(given.argmax(1) == expected.argmax(1)):.1f} | {100 * alike:.1f}"
+
+
+def table(header: str, rows: list[str]) -> None:
+    """Prints a Markdown table."""
+    print(f"| {header} |\n|{'---|' * (header.count('|') + 1)}")
+    print("\n".join(f"| {row} |" for row in rows), end="\n\n")
 
 
 def main() -> None:
@@ -34,31 +81,44 @@ def main() -> None:
     parser.add_argument("photographs")
     parser.add_argument("--runs", type=Path, default=Path("runs/imagenet"))
     parser.add_argument("--only", nargs="+", default=NETWORKS)
-    options = parser.parse_args()
-    rows, count = [], 0
-    for name in options.only:
-        target = Target(name, data=f"imagenet:{options.photographs}", px=224, runs=options.runs)
+    parser.add_argument("--ways", nargs="+", default=WAYS, help='options of quantize: "percentile=100 equalize=true"')
+    chosen = parser.parse_args()
+    rows: list[str] = []
+    agreements: list[str] = []
+    counted: dict[str, int] = {}
+    for name in chosen.only:
+        target = Target(name, data=f"imagenet:{chosen.photographs}", px=224, runs=chosen.runs)
         pipeline = Pipeline(target, Console(stderr=True))
         fit = pipeline.run("fit", configured("fit", {"weights": "imagenet", "epochs": 0}))
-        quantized = pipeline.run("quantize", configured("quantize", {"epochs": 0}), fit.name)
-        exported = pipeline.export(configured("export", {"formats": ["uint8", "float32"]}), quantized.name)
         data = pipeline._data(fit)
+        counted = dict(data.sizes)
         parts = [data.arrays(split, px=224) for split in data.sizes]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        given = {a.format: lite.LiteModel(exported.path / a.path, threads=2)(images) for a in exported.artifacts}
-        agree = given["uint8"].argmax(1) == given["float32"].argmax(1)
-        sizes = {a.format: a.bytes / 1e6 for a in exported.artifacts}
-        row = [name]
-        for format in ("float32", "uint8"):
-            row += [f"{sizes[format]:.2f}", *(f"{top(given[format], labels, n):.1f}" for n in (1, 5))]
-        rows.append([*row, f"{100 * agree.mean():.1f}"])
-        count = len(labels)
+        held_out = np.repeat([split != "train" for split in data.sizes], [len(part[1]) for part in parts])
+
+        original, expected = answers(pipeline, "float32", fit.name, images)
+        scores = " | ".join(f"{top(expected, labels, n):.1f}" for n in (1, 5))
+        rows.append(f"{name} | float32 | | {original.bytes / 1e6:.2f} | {scores}")
+        for way in chosen.ways:
+            quantized = pipeline.run("quantize", configured("quantize", {"epochs": 0} | options_of(way)), fit.name)
+            artifact, given = answers(pipeline, "uint8", quantized.name, images)
+            scores = " | ".join(f"{top(given, labels, n):.1f}" for n in (1, 5))
+            rows.append(f"{name} | uint8 | {way} | {artifact.bytes / 1e6:.2f} | {scores}")
+            network = logits(pipeline.load(quantized.name), images, pipeline._normalization(quantized))
+            step = artifact.output.scale
+            cells = [
+                both_ways(network, expected, labels, ROUNDING),
+                both_ways(given, expected, labels, step),
+                *(both_ways(given[at], expected[at], labels[at], step) for at in (~held_out, held_out)),
+            ]
+            tied = int(((given == given.max(1, keepdims=True)).sum(1) > 1).sum())
+            agreements.append(f"{name} | {way} | {' | '.join(cells)} | {tied}")
     machine = runs.machine()
-    print(f"{machine['processor']}, {machine['cores']} cores; {count} photographs, shares in percent.\n")
-    print("| network | float32, MB | top-1 | top-5 | uint8, MB | top-1 | top-5 | same top-1 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {' | '.join(row)} |")
+    print(f"{machine['processor']}, {machine['cores']} cores; photographs: {counted}; shares in percent.\n")
+    table("network | file | way | MB | top-1 | top-5", rows)
+    where = ("8-bit network", "file", "file, train", "file, held out")
+    header = " | ".join(f"{part}: first | ties alike" for part in where)
+    table(f"network | way | {header} | photographs with a tie", agreements)
 
 
 if __name__ == "__main__":
