@@ -243,7 +243,7 @@ def measurement(fake: Fake, artifact: dict[str, Any], export: str, threads: int)
     noise = np.random.default_rng(threads).gamma(2.0, 0.02, 60)
     wall = fake.p50_ms * (1 + noise - np.median(noise)) * (1.0 if threads == 1 else 0.58)
     return Measurement(
-        schema=1,
+        schema=SCHEMA,
         model=fake.model,
         run=export,
         artifact=artifact["path"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from tfcompact.errors import UserError
+from tfcompact.errors import UnknownName, UserError
 
 Split = Literal["train", "validation", "test"]
 ChannelOrder = Literal["rgb", "bgr"]
@@ -117,13 +117,94 @@ class Artifact(Record):
 
 @dataclass(frozen=True)
 class Device(Record):
-    """Where a measurement was taken. `kind` is `host`, `android` or `emulated`."""
+    """Where a measurement was taken. `kind` is `host`, `android` or `emulated`.
+
+    `name` is fit for a file name. `soc` and `fingerprint` are an Android device's own words for its chip and its
+    system's build; they are empty elsewhere.
+    """
 
     kind: Literal["host", "android", "emulated"]
     name: str
     processor: str
     cores: int
     system: str
+    soc: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceState(Record):
+    """What an Android device said of itself just before or after its runs; None, or nothing, where it did not say.
+
+    `governors` and `frequencies_khz` have one entry a core. `thermal_status` is Android's, 0 (none) to 6 (shutdown);
+    `thermal_headroom` its forecast, where 1.0 is severe throttling.
+    """
+
+    governors: tuple[str, ...] = ()
+    frequencies_khz: tuple[int, ...] = ()
+    thermal_status: int | None = None
+    thermal_headroom: float | None = None
+    battery_percent: int | None = None
+    battery_celsius: float | None = None
+    charging: bool | None = None
+    battery_saver: bool | None = None
+    screen_on: bool | None = None
+    airplane_mode: bool | None = None
+
+
+@dataclass(frozen=True)
+class ColdStart(Record):
+    """The way to the first answer in ms: reading the file, compiling it for the delegate, the first inference.
+
+    None where a back end does not tell them apart: `benchmark_model` gives the first two as one, in `compile_ms`.
+    """
+
+    load_ms: float | None
+    compile_ms: float | None
+    first_ms: float | None
+
+
+@dataclass(frozen=True)
+class Summary(Record):
+    """The timed runs of a back end that keeps no samples, in ms; None for what it does not tell."""
+
+    count: int
+    first_ms: float | None = None
+    min_ms: float | None = None
+    max_ms: float | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+    p5_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class OperatorTime(Record):
+    """One operator of a profile, taken in a run of its own: mean time of one run in ms, and its share in [0, 1]."""
+
+    name: str
+    type: str
+    mean_ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class OutputCheck(Record):
+    """The file's answer to one fixed image there, against the answer of this computer's runtime.
+
+    `steps` is the largest difference in steps of an integer output, `difference` the largest of real values.
+    """
+
+    sha256: str
+    host_sha256: str
+    steps: int | None
+    difference: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether every bit is the same."""
+        return self.sha256 == self.host_sha256
 
 
 @dataclass(frozen=True)
@@ -137,7 +218,11 @@ class Accuracy(Record):
     data_digest: str
 
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+"""Schema 1 had no back ends but this computer's, and none of the fields after `instructions`."""
+BACKENDS = ("ai_edge_litert", "benchmark_model", "litert_app", "native", "arm64_insn_proxy")
+"""What ran a file: the Python runtime of this computer, or one of the four of `measure.android`."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +230,11 @@ class Measurement(Record):
     """One artifact on one device: the row that reports, plots, the app and Android share.
 
     `wall_ms` and `process_ms` hold every timed run in order, none dropped; times exclude pre- and post-processing.
-    A device of kind `emulated` has no latency: its samples must be empty. `validity` names what could make the row
-    misleading, and whether it was so (`{"throttled": false, ...}`).
+    A back end that keeps no samples gives a `summary` instead. A device of kind `emulated` has no latency: no field
+    in ms may be filled, only `instructions` of one inference. `validity` names what could make the row misleading,
+    and whether it was so (`{"throttled": false, ...}`). `affinity` is the mask of cores in hexadecimal that the runs
+    were pinned to, empty where they were not; `command` the exact command line, `log` the file beside the row with
+    all that the back end said. `mode` is `sustained` where runs followed each other for minutes, to see throttling.
     """
 
     schema: int
@@ -172,24 +260,47 @@ class Measurement(Record):
     started: str
     validity: dict[str, bool] = field(default_factory=dict)
     instructions: int | None = None
+    backend: str = "ai_edge_litert"
+    mode: Literal["burst", "sustained"] = "burst"
+    summary: Summary | None = None
+    cold: ColdStart | None = None
+    operators: tuple[OperatorTime, ...] = ()
+    output: OutputCheck | None = None
+    before: DeviceState | None = None
+    after: DeviceState | None = None
+    affinity: str = ""
+    command: str = ""
+    log: str = ""
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA:
-            raise UserError(f"this measurement has schema {self.schema}; this tfcompact reads {SCHEMA}")
-        if self.device.kind == "emulated" and (self.wall_ms or self.process_ms):
-            raise UserError("an emulated device has no latency; its sample lists must be empty")
+        if self.schema not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise UserError(f"this measurement has schema {self.schema}; this tfcompact reads {known}")
+        if self.backend not in BACKENDS:
+            raise UnknownName("back end", self.backend, BACKENDS)
+        emulated = self.device.kind == "emulated"
+        if emulated and (self.wall_ms or self.process_ms or self.summary or self.cold or self.operators):
+            raise UserError("an emulated device has no latency; its samples and every other time must be empty")
+        if emulated != (self.backend == "arm64_insn_proxy"):
+            raise UserError("arm64_insn_proxy, and nothing else, runs on a device of kind emulated")
         if not all(math.isfinite(t) and t >= 0 for t in (*self.wall_ms, *self.process_ms)):
             raise UserError("latency samples must be finite and not negative")
 
     @property
     def key(self) -> str:
         """The file name, without suffix, under which this row is kept."""
-        return f"{self.artifact_sha256[:8]}-{self.device.name}-{self.delegate}-{self.threads}t"
+        backend = "" if self.backend == "ai_edge_litert" else f"{self.backend}-"
+        mode = "" if self.mode == "burst" else f"-{self.mode}"
+        return f"{self.artifact_sha256[:8]}-{self.device.name}-{backend}{self.delegate}-{self.threads}t{mode}"
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The `percent`-th percentile of the wall times in ms (linear interpolation), or None without samples."""
+        """The `percent`-th percentile of the wall times in ms (linear interpolation).
+
+        Without samples it is the summary's, for 5, 50 and 95; else None.
+        """
         if not self.wall_ms:
-            return None
+            told = self.summary
+            return {5: told.p5_ms, 50: told.p50_ms, 95: told.p95_ms}.get(int(percent)) if told else None
         ordered = sorted(self.wall_ms)
         position = (len(ordered) - 1) * percent / 100
         low = math.floor(position)
@@ -200,9 +311,21 @@ class Measurement(Record):
     def _decode(cls, name: str, value: Any) -> Any:
         if name == "device":
             return Device.from_json(value)
-        if name == "accuracy":
-            return None if value is None else Accuracy.from_json(value)
+        if name == "operators":
+            return tuple(OperatorTime.from_json(item) for item in value)
+        if name in _PARTS:
+            return None if value is None else _PARTS[name].from_json(value)
         return super()._decode(name, value)
+
+
+_PARTS: dict[str, type[Record]] = {
+    "accuracy": Accuracy,
+    "summary": Summary,
+    "cold": ColdStart,
+    "output": OutputCheck,
+    "before": DeviceState,
+    "after": DeviceState,
+}
 
 
 @dataclass(frozen=True)
