@@ -19,7 +19,7 @@ from flatbuffers import Builder
 from PIL import Image, ImageDraw
 
 from tfcompact import metadata, runs
-from tfcompact.types import Accuracy, Artifact, Device, Measurement, Normalization
+from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement, Normalization
 
 COLOURS = {
     "red": (200, 40, 40),

@@ -126,6 +126,7 @@ def test_no_file_is_long() -> None:
     reasons = {
         "loop": "one loop, its state and its log",
         "quantization": "rules, calibration and the way out read together",
+        "types": "every record that flows, in one vocabulary",
         "lite": "a file as a function, and its insides",
         "metadata": "writer and reader of one format",
         "results": "every table of the report",

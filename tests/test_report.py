@@ -155,10 +155,28 @@ def test_flags_that_all_rows_share_are_said_once(root):
 
 def test_emulated_device_has_no_latency(root):
     device = {"kind": "emulated", "name": "cortex", "processor": "Cortex-A55", "cores": 1, "system": "QEMU"}
-    change(a_measurement(root), device=device, wall_ms=[], process_ms=[])
+    proxy = {"device": device, "backend": "arm64_insn_proxy", "wall_ms": [], "process_ms": []}
+    change(a_measurement(root), **proxy, instructions=1_338_285)
     row = next(r for r in report.rows(root) if r.setting.device_kind == "emulated")
     assert (row.p50_ms, row.p99_ms) == (None, None)
-    assert "there is no latency" in text(lambda console: report.print_table(console, [row]))
+    shown = text(lambda console: report.print_table(console, [row]))
+    assert "there is no latency" in shown
+    assert "1.34" in shown
+    assert "M instr" in shown
+    assert row.setting.cost_text == "Instructions of one inference, in millions"
+    assert row.point == (1.338285, 100 * row.top1)  # so it is on the plot, against instructions
+
+
+def test_a_phone_with_a_summary_alone(root):
+    device = {"kind": "android", "name": "android-pixel-8-1a2b", "processor": "Tensor G3", "cores": 9, "system": "15"}
+    phone = {"device": device, "backend": "benchmark_model", "wall_ms": [], "process_ms": []}
+    cold = {"load_ms": None, "compile_ms": 12.0, "first_ms": 3.5}
+    change(a_measurement(root), **phone, summary={"count": 50, "p50_ms": 2.5}, cold=cold)
+    row = next(r for r in report.rows(root) if r.setting.device_kind == "android")
+    assert (row.p50_ms, row.p90_ms, row.samples, row.cold_ms) == (2.5, None, 50, 15.5)
+    assert row.setting.place.startswith("Tensor G3 (Android device), XNNPACK by benchmark_model, ")
+    assert "Cold ms" in text(lambda console: report.print_table(console, [row]))
+    assert "Cold ms" not in text(lambda console: report.print_table(console, report.rows(root)[:1]))
 
 
 def test_names_cannot_become_markup(whole):

@@ -6,7 +6,20 @@ import json
 import pytest
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement, Normalization, Quantization
+from tfcompact.types import (
+    SCHEMA,
+    Accuracy,
+    Artifact,
+    ColdStart,
+    Device,
+    DeviceState,
+    Measurement,
+    Normalization,
+    OperatorTime,
+    OutputCheck,
+    Quantization,
+    Summary,
+)
 
 ARTIFACT = Artifact(
     model="mobilenet_v2",
@@ -65,7 +78,29 @@ def measurement(**changes) -> Measurement:
         Accuracy(0.5, 0.9, 10, "test", "ef"),
         measurement(),
         measurement(accuracy=None, xnnpack_partitions=None, peak_memory_mb=None, instructions=10**12),
-        measurement(device=dataclasses.replace(HOST, kind="emulated"), wall_ms=(), process_ms=()),
+        measurement(
+            device=dataclasses.replace(HOST, kind="emulated"),
+            backend="arm64_insn_proxy",
+            wall_ms=(),
+            process_ms=(),
+            instructions=10**7,
+        ),
+        measurement(
+            device=dataclasses.replace(HOST, kind="android", soc="Tensor G3", fingerprint="a/b:15/c"),
+            backend="benchmark_model",
+            mode="sustained",
+            wall_ms=(),
+            process_ms=(),
+            summary=Summary(50, 1.5, 1.0, 2.0, 1.2, 0.1, 1.0, 1.1, 1.9),
+            cold=ColdStart(None, 12.0, 3.0),
+            operators=(OperatorTime("conv", "CONV_2D", 0.5, 0.4),),
+            output=OutputCheck("aa", "ab", 1, 1 / 256),
+            before=DeviceState(("schedutil",), (1_800_000,), 0, None, 80, 31.5, False, False, True, False),
+            after=DeviceState(),
+            affinity="f0",
+            command="./benchmark_model --graph=model.tflite",
+            log="row.log",
+        ),
     ],
     ids=lambda record: type(record).__name__,
 )
@@ -104,11 +139,41 @@ def test_missing_keys_are_errors_and_defaults_may_be_missing() -> None:
         Artifact.from_json(row)
 
 
-@pytest.mark.parametrize("times", ["wall_ms", "process_ms"])
-def test_an_emulated_device_has_no_latency(times: str) -> None:
-    emulated = dataclasses.replace(HOST, kind="emulated")
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"wall_ms": (1.0,)},
+        {"process_ms": (1.0,)},
+        {"summary": Summary(1)},
+        {"cold": ColdStart(1.0, None, None)},
+        {"operators": (OperatorTime("conv", "CONV_2D", 0.5, 0.4),)},
+    ],
+    ids=lambda times: next(iter(times)),
+)
+def test_an_emulated_device_has_no_latency(times: dict) -> None:
+    emulated = {"device": dataclasses.replace(HOST, kind="emulated"), "backend": "arm64_insn_proxy"}
     with pytest.raises(UserError, match="emulated device has no latency"):
-        measurement(**({"device": emulated, "wall_ms": (), "process_ms": ()} | {times: (1.0,)}))
+        measurement(**(emulated | {"wall_ms": (), "process_ms": ()} | times))
+
+
+def test_the_proxy_and_emulation_belong_together() -> None:
+    with pytest.raises(UserError, match="arm64_insn_proxy, and nothing else"):
+        measurement(backend="arm64_insn_proxy", wall_ms=(), process_ms=())
+    with pytest.raises(UserError, match="arm64_insn_proxy, and nothing else"):
+        measurement(device=dataclasses.replace(HOST, kind="emulated"), wall_ms=(), process_ms=())
+
+
+def test_rows_of_schema_1_are_still_read() -> None:
+    old = measurement(schema=1).to_json()
+    for name in ("backend", "mode", "summary", "cold", "operators", "output", "before", "after", "affinity"):
+        del old[name]
+    del old["command"], old["log"], old["device"]["soc"], old["device"]["fingerprint"]
+    assert Measurement.from_json(old) == measurement(schema=1)
+
+
+def test_percentiles_of_a_summary() -> None:
+    row = measurement(wall_ms=(), process_ms=(), summary=Summary(50, p5_ms=1.0, p50_ms=1.5))
+    assert [row.percentile_ms(p) for p in (5, 50, 90, 95)] == [1.0, 1.5, None, None]
 
 
 @pytest.mark.parametrize("sample", [float("nan"), float("inf"), -1.0])
@@ -118,7 +183,7 @@ def test_samples_are_finite_and_not_negative(sample: float) -> None:
 
 
 def test_another_schema_is_not_read() -> None:
-    with pytest.raises(UserError, match=f"schema {SCHEMA + 1}; this tfcompact reads {SCHEMA}"):
+    with pytest.raises(UserError, match=f"schema {SCHEMA + 1}; this tfcompact reads 1 and {SCHEMA}"):
         measurement(schema=SCHEMA + 1)
 
 

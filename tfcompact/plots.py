@@ -70,9 +70,9 @@ def pareto_png(rows: Sequence[Row]) -> bytes | None:
 
 
 def wide(rows: Sequence[Row]) -> bool:
-    """Whether the latencies of drawable rows spread so far that only a logarithmic axis keeps them apart."""
-    times = [row.p50_ms for row in rows if row.p50_ms]
-    return bool(times) and max(times) > SPREAD * min(times)
+    """Whether the costs of drawable rows spread so far that only a logarithmic axis keeps them apart."""
+    costs = [row.cost for row in rows if row.cost]
+    return bool(costs) and max(costs) > SPREAD * min(costs)
 
 
 def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -> None:
@@ -99,7 +99,10 @@ def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -
             linewidth=1.0,
             zorder=3,
         )
-    ax.set_title("Accuracy against latency: up and to the left is better", loc="left", color=INK, fontsize=13, pad=28)
+    against = "instructions" if setting.device_kind == "emulated" else "latency"
+    ax.set_title(
+        f"Accuracy against {against}: up and to the left is better", loc="left", color=INK, fontsize=13, pad=28
+    )
     ax.text(0, 1.02, f"{setting.place}; {setting.images_text}", transform=ax.transAxes, color=QUIET, fontsize=9)
     logarithmic = wide(rows)
     if logarithmic:
@@ -107,10 +110,10 @@ def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
-    scale = ", logarithmic" if logarithmic else ""
-    ax.set_xlabel(f"Latency of one image in ms (median{scale})", color=INK)
+    ax.set_xlabel(f"{setting.cost_text}{', logarithmic' if logarithmic else ''}", color=INK)
     ax.set_ylabel("Top-1 accuracy in %", color=INK)
-    note = "Point area: file size. Dashed: the Pareto front (no file is both faster and more accurate)."
+    cheaper = "cheaper" if setting.device_kind == "emulated" else "faster"
+    note = f"Point area: file size. Dashed: the Pareto front (no file is both {cheaper} and more accurate)."
     ax.annotate(
         f"{note}\n{setting.caution or ''}", (0, -0.13), xycoords="axes fraction", va="top", color=QUIET, fontsize=8.5
     )

@@ -42,6 +42,8 @@ COLUMNS = (
     Column("p50 ms", lambda r: _number(r.p50_ms, ".2f")),
     Column("p90 ms", lambda r: _number(r.p90_ms, ".2f"), yields=4),
     Column("p99 ms", lambda r: _number(r.p99_ms, ".2f"), yields=3),
+    Column("Cold ms", lambda r: _number(r.cold_ms, ".0f"), yields=9),
+    Column("M instr", lambda r: _number(r.instructions, ".2f", 1e-6)),
     Column("XNN", lambda r: _number(r.partitions, ".0f"), yields=2),
     Column("Peak MB", lambda r: _number(r.peak_memory_mb, ".0f"), yields=1),
     Column("Beware", lambda r: _flags(r.flags), left=True),
@@ -55,7 +57,8 @@ def _flags(names: Iterable[str]) -> str:
 LEGEND = (
     "MB: size of the file (10^6 bytes). Top-1, Top-5: share of test images whose label was first, or among the first "
     "five. p50, p90, p99: percentiles of the latency of one image. XNN: partitions that the XNNPACK delegate runs "
-    "(1 is best). Peak MB: memory of the measuring process."
+    "(1 is best). Peak MB: memory of the measuring process. Cold ms: from the file to the first answer. M instr: "
+    "millions of ARM64 instructions of one inference."
 )
 
 
@@ -100,9 +103,10 @@ def print_table(console: Console, rows: Sequence[Row], root: Path = runs.ROOT) -
         return
     for setting, whole in results.by_setting(rows).items():
         group, beware = _without_shared_flags(whole)
-        shown = fitting(_useful(group), group, console.width, gap=2)
+        useful = _useful(group)
+        shown = fitting(useful, group, console.width, gap=2)
         table = Table(box=SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
-        table.title, table.caption = _heading(setting), escape(_footnote(setting, shown, beware))
+        table.title, table.caption = _heading(setting), escape(_footnote(setting, useful, shown, beware))
         front = results.pareto_front(group)
         for column in shown:
             table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
@@ -208,8 +212,8 @@ def _heading(setting: Setting) -> str:
     return f"[bold]{escape(setting.place)}[/bold]\n{escape(setting.images_text)}"
 
 
-def _footnote(setting: Setting, shown: Sequence[Column], beware: str) -> str:
-    omitted = [c.heading for c in COLUMNS if c not in shown and c.heading != "Beware"]
+def _footnote(setting: Setting, useful: Sequence[Column], shown: Sequence[Column], beware: str) -> str:
+    omitted = [c.heading for c in useful if c not in shown]
     lines = ["Bold: the Pareto front. " + (setting.caution or ""), beware]
     if omitted:
         lines.append(f"Left out for want of width: {', '.join(omitted)} (they are in report.csv).")
@@ -224,7 +228,13 @@ def _without_shared_flags(rows: Sequence[Row]) -> tuple[list[Row], str]:
 
 
 def _useful(group: Sequence[Row]) -> list[Column]:
-    return [column for column in COLUMNS if column.heading != "Beware" or any(row.flags for row in group)]
+    """The columns, but for those that only some settings have and none of these rows."""
+    have = {
+        "Beware": any(row.flags for row in group),
+        "Cold ms": any(row.cold_ms is not None for row in group),
+        "M instr": any(row.instructions is not None for row in group),
+    }
+    return [column for column in COLUMNS if have.get(column.heading, True)]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from tfcompact import runs
 from tfcompact.errors import UserError
 from tfcompact.reading import Scan, only, read_json, scan, under
-from tfcompact.types import Artifact, Measurement
+from tfcompact.types import Artifact, ColdStart, Measurement
 
 INTEGER = ("uint8", "int8")
 FORMAT_ORDER = ("float32", "float16", "dynamic", "int16x8", "int8", "uint8")
@@ -30,13 +30,26 @@ class Setting:
     data: str | None  # the first eight digits of the data set's digest
     images: int | None  # test images
     data_name: str = field(default="", compare=False)
+    backend: str = "ai_edge_litert"
+    mode: str = "burst"
 
     @property
     def place(self) -> str:
-        """`Intel Xeon (host computer), XNNPACK, 1 thread`."""
+        """`Intel Xeon (host computer), XNNPACK, 1 thread`; of a phone also what ran the file there."""
         kind = {"host": "host computer", "android": "Android device", "emulated": "emulated"}[self.device_kind]
-        delegate = {"xnnpack": "XNNPACK"}.get(self.delegate, self.delegate)
-        return f"{self.processor or self.device} ({kind}), {delegate}, {threads_text(self.threads)}"
+        delegate = {"xnnpack": "XNNPACK", "gpu": "GPU", "npu": "NPU", "nnapi": "NNAPI"}.get(
+            self.delegate, self.delegate
+        )
+        by = "" if self.device_kind != "android" else f" by {self.backend}"
+        mode = ", sustained" if self.mode == "sustained" else ""
+        return f"{self.processor or self.device} ({kind}), {delegate}{by}, {threads_text(self.threads)}{mode}"
+
+    @property
+    def cost_text(self) -> str:
+        """What the rows' `cost` is, with its unit."""
+        if self.device_kind == "emulated":
+            return "Instructions of one inference, in millions"
+        return "Latency of one image in ms, median"
 
     @property
     def images_text(self) -> str:
@@ -50,7 +63,12 @@ class Setting:
         """What a reader must know before carrying these latencies elsewhere."""
         if self.device_kind == "host":
             return "Latency of this computer, not of a phone: the order of formats and models can differ on ARM."
-        return "Emulated: there is no latency to show." if self.device_kind == "emulated" else None
+        if self.device_kind == "emulated":
+            return (
+                "Emulated: there is no latency to show. Instructions of one inference rank files and are the same in "
+                "every run, but know no caches and no pipeline."
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -77,6 +95,8 @@ class Row:
     flags: tuple[str, ...]
     started: str
     setting: Setting
+    instructions: int | None = None
+    cold_ms: float | None = None  # from the file to the first answer
 
     @property
     def name(self) -> str:
@@ -84,11 +104,19 @@ class Row:
         return f"{self.model} {self.format}"
 
     @property
+    def cost(self) -> float | None:
+        """What the setting's `cost_text` says: a median latency in ms, or of an emulated device millions of
+        instructions."""
+        if self.setting.device_kind == "emulated":
+            return None if self.instructions is None else self.instructions / 1e6
+        return self.p50_ms
+
+    @property
     def point(self) -> tuple[float, float]:
-        """Where a drawable row is drawn: median latency in ms, top-1 accuracy in %."""
-        if self.p50_ms is None or self.top1 is None:
-            raise ValueError(f"{self.name} has no latency or no accuracy")
-        return self.p50_ms, 100 * self.top1
+        """Where a drawable row is drawn: its cost, and top-1 accuracy in %."""
+        if self.cost is None or self.top1 is None:
+            raise ValueError(f"{self.name} has no cost or no accuracy")
+        return self.cost, 100 * self.top1
 
 
 def threads_text(threads: int) -> str:
@@ -116,7 +144,7 @@ def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 
 
 def pareto_front(rows: Iterable[Row]) -> list[Row]:
-    """Of rows of one setting, those that no other row beats in both accuracy and latency, fastest first."""
+    """Of rows of one setting, those that no other row beats in both accuracy and cost, cheapest first."""
     front: list[Row] = []
     for row in sorted(drawable(rows), key=lambda r: (r.point[0], -r.point[1])):
         if not front or row.point[1] > front[-1].point[1]:
@@ -130,8 +158,8 @@ def shared_flags(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def drawable(rows: Iterable[Row]) -> list[Row]:
-    """The rows that have both an accuracy and a latency."""
-    return [row for row in rows if row.top1 is not None and row.p50_ms is not None]
+    """The rows that have both an accuracy and a cost."""
+    return [row for row in rows if row.top1 is not None and row.cost is not None]
 
 
 def _row(m: Measurement, root: Path) -> Row:
@@ -149,6 +177,8 @@ def _row(m: Measurement, root: Path) -> Row:
         data=None if accuracy is None else str(accuracy.data_digest)[:8],
         images=None if accuracy is None else int(accuracy.images),
         data_name="" if made is None else str(made.get("data", {}).get("name", "")),
+        backend=str(m.backend),
+        mode=str(m.mode),
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")
@@ -169,13 +199,21 @@ def _row(m: Measurement, root: Path) -> Row:
         p50_ms=m.percentile_ms(50),
         p90_ms=m.percentile_ms(90),
         p99_ms=m.percentile_ms(99),
-        samples=len(m.wall_ms),
+        samples=m.summary.count if m.summary and not m.wall_ms else len(m.wall_ms),
         partitions=None if m.xnnpack_partitions is None else int(m.xnnpack_partitions),
         peak_memory_mb=None if m.peak_memory_mb is None else float(m.peak_memory_mb),
         flags=tuple(sorted(str(name) for name, raised in m.validity.items() if raised)),
         started=str(m.started),
         setting=setting,
+        instructions=None if m.instructions is None else int(m.instructions),
+        cold_ms=_cold_ms(m.cold),
     )
+
+
+def _cold_ms(cold: ColdStart | None) -> float | None:
+    parts = () if cold is None else (cold.load_ms, cold.compile_ms, cold.first_ms)
+    known = [float(part) for part in parts if part is not None]
+    return sum(known) if known else None
 
 
 def made_by(run: runs.Run, format: str, root: Path) -> str:

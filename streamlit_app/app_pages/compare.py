@@ -50,12 +50,15 @@ def frame(rows: list[Row]) -> pd.DataFrame:
             "p50": [row.p50_ms for row in rows],
             "p90": [row.p90_ms for row in rows],
             "p99": [row.p99_ms for row in rows],
+            "Cold start": [row.cold_ms for row in rows],
+            "Instructions": [row.instructions and row.instructions / 1e6 for row in rows],
             "Threads": [row.setting.threads for row in rows],
             "Partitions": [row.partitions for row in rows],
             "Peak memory": [row.peak_memory_mb for row in rows],
             "Parameters": [row.parameters and row.parameters / 1e6 for row in rows],
             "MACs": [row.macs and row.macs / 1e6 for row in rows],
             "Delegate": [row.setting.delegate for row in rows],
+            "Run by": [row.setting.backend for row in rows],
             "Device": [row.setting.processor or row.setting.device for row in rows],
             "Data": [row.setting.data_name or row.setting.data for row in rows],
             "Made by": [row.made_by for row in rows],
@@ -76,26 +79,29 @@ def table(rows: list[Row]) -> None:
         "p50": number(format="%.2f ms", help="Median latency of one image."),
         "p90": number(format="%.2f ms"),
         "p99": number(format="%.2f ms"),
+        "Cold start": number(format="%.0f ms", help="From the file to the first answer."),
+        "Instructions": number(format="%.2f M", help="ARM64 instructions of one inference, counted in an emulator."),
         "Partitions": number(help="Pieces in which the XNNPACK delegate runs the network; 1 is best."),
         "Peak memory": number(format="%.0f MB", help="Of the measuring process."),
         "Parameters": number(format="%.2f M"),
         "MACs": number(format="%.0f M", help="Multiply-accumulates for one image."),
     }
     data = frame(rows)
-    if not any(data["Beware"]):
-        data = data.drop(columns="Beware")
+    empty = [name for name in ("Cold start", "Instructions") if data[name].isna().all()]
+    empty += [] if any(data["Beware"]) else ["Beware"]
+    data = data.drop(columns=empty)
     st.dataframe(data, hide_index=True, column_config=columns, height="content", key="table")
 
 
 def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.LayerChart:
-    """Accuracy against latency; hover for the numbers, drag and scroll to look closer."""
+    """Accuracy against latency, or instructions; hover for the numbers, drag and scroll to look closer."""
     rows = sorted(rows, key=lambda row: -row.size_mb)  # the small ones are drawn last, on top
     front = results.pareto_front(rows)
     points = pd.DataFrame(
         {
             "Model": [row.model for row in rows],
             "Format": [row.format for row in rows],
-            "Latency (ms)": [row.point[0] for row in rows],
+            "Cost": [row.point[0] for row in rows],
             "Top-1 (%)": [row.point[1] for row in rows],
             "Size (MB)": [row.size_mb for row in rows],
             "On the front": [row in front for row in rows],
@@ -107,18 +113,18 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
     else:
         scale, axis, suffix = alt.Scale(zero=False, padding=40), alt.Axis(tickCount=6), ""
     axis.grid, axis.format = False, "~g"
-    latency = alt.X("Latency (ms):Q", title=f"Latency of one image in ms (median{suffix})", scale=scale, axis=axis)
+    cost = alt.X("Cost:Q", title=f"{setting.cost_text}{suffix}", scale=scale, axis=axis)
     accuracy = alt.Y(
         "Top-1 (%):Q",
         title="Top-1 accuracy in %",
         scale=alt.Scale(zero=False, padding=30),
         axis=alt.Axis(tickCount=6),
     )
-    base = alt.Chart(points).encode(x=latency, y=accuracy)
+    base = alt.Chart(points).encode(x=cost, y=accuracy)
     line = (
         base.transform_filter("datum['On the front']")
         .mark_line(interpolate="step-after", strokeDash=[5, 4], strokeWidth=1.4, color=GREY)
-        .encode(order="Latency (ms):Q")
+        .encode(order="Cost:Q")
     )
     dots = base.mark_point(filled=True, stroke="white", strokeWidth=1).encode(
         color=alt.Color("Model:N", legend=None, scale=alt.Scale(domain=list(colours), range=list(colours.values()))),
@@ -133,7 +139,7 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
             "Model",
             "Format",
             alt.Tooltip("Top-1 (%):Q", format=".1f"),
-            alt.Tooltip("Latency (ms):Q", format=".2f"),
+            alt.Tooltip("Cost:Q", format=".2f", title=setting.cost_text),
             alt.Tooltip("Size (MB):Q", format=".2f"),
         ],
     )
@@ -151,9 +157,12 @@ def panels(rows: list[Row], colours: dict[str, str]) -> None:
             if drawn:
                 st.altair_chart(plot(setting, drawn, colours), width="stretch", key=f"plot_{i}")
             else:
-                parts.empty("Nothing to draw", "No row here has both an accuracy and a latency.")
+                parts.empty(
+                    "Nothing to draw",
+                    "No row here has both an accuracy and a latency (or, where emulated, instructions).",
+                )
             if 0 < len(drawn) < len(group):
-                st.caption(f"{len(group) - len(drawn)} of {len(group)} rows lack an accuracy or a latency.")
+                st.caption(f"{len(group) - len(drawn)} of {len(group)} rows lack an accuracy or a cost.")
             if setting.caution:
                 st.caption(setting.caution)
             if flags := results.shared_flags(group):
