@@ -17,8 +17,8 @@ import numpy as np
 from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
 from tfcompact.graph import calls, listed, rewrite, tensors
-from tfcompact.models.layers import ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6
-from tfcompact.quantizers import FakeQuant, LayerQuantization, Wrapper, learned_ends
+from tfcompact.models.layers import ChannelShift, ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6
+from tfcompact.quantizers import FakeQuant, LayerQuantization, Wrapper, learned_ends, shift_bounds
 from tfcompact.ranges import observe
 from tfcompact.types import Normalization
 
@@ -40,6 +40,7 @@ RULES = (  # the first line that fits a layer counts
     Rule((L.DepthwiseConv2D,), 2, "observed"),
     Rule((L.Conv2D, L.Dense), -1, "observed"),
     Rule((L.ReLU, ShiftedReLU6, L.Add, L.Multiply, L.Concatenate, L.GlobalAveragePooling2D, Scale), None, "observed"),
+    Rule((ChannelShift,), None, "observed"),  # its numbers are rounded too
     # Integer average pooling rounds on its input's grid (TFLite 8-bit specification: one scale for both ends).
     Rule((L.AveragePooling2D,), None, "source"),
     # A sigmoid; TFLite's has one range, whatever comes in.
@@ -83,9 +84,10 @@ def quantized(model: Any, *, learn_ranges: bool = False) -> Any:
         rule = rule_for(layer)
         x = [_entry(t) for t in x] if isinstance(x, list) else _entry(x)
         copy = layer.__class__.from_config(layer.get_config())
-        if rule.kernel_axis is None and layer.name not in plan:
-            return copy(x)  # nothing to round, and no weights
-        if rule.kernel_axis is not None:  # before the wrapper takes the variables over
+        has_weights = rule.kernel_axis is not None or isinstance(layer, ChannelShift)
+        if not has_weights and layer.name not in plan:
+            return copy(x)  # nothing to round
+        if has_weights:  # before the wrapper takes the variables over
             copy.build(x.shape)
             copy.set_weights(layer.get_weights())
         learned = learn_ranges and plan.get(layer.name) == layer.name and not isinstance(layer, L.Activation)
@@ -224,7 +226,10 @@ def deployable(qat: Any) -> Any:
     def unwrap(layer: Any, x: Any) -> Any:
         if not isinstance(layer, Wrapper):
             return None
-        inner = layer.layer.__class__.from_config(layer.layer.get_config())
+        config = layer.layer.get_config()
+        if isinstance(layer.layer, ChannelShift):
+            config["bounds"] = tuple(float(end) for end in shift_bounds(layer._weight_vars[0][0]))
+        inner = layer.layer.__class__.from_config(config)
         out = inner(x)
         if inner.weights:
             rounded = [quantizer(value, False, weights=ranges) for value, quantizer, ranges in layer._weight_vars]
@@ -298,7 +303,7 @@ def _rounds_for(reader: Any, layer: Any) -> bool:
 
 def fuses_relu(layer: Any) -> bool:
     """Whether TFLite makes one operator of `layer` and a ReLU that is its only reader."""
-    return isinstance(layer, (L.Conv2D, L.DepthwiseConv2D, L.Dense, L.Add))
+    return isinstance(layer, (L.Conv2D, L.DepthwiseConv2D, L.Dense, L.Add, ChannelShift))
 
 
 def _ignores_below_minus_3(reader: Any, readers: dict[str, list[str]], layers: dict[str, Any]) -> bool:

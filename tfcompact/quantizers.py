@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfcompact.backend import keras, tf, tfmot
-from tfcompact.models.layers import CUSTOM, register
+from tfcompact.models.layers import CUSTOM, ChannelShift, register
 
 L = keras.layers
 Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
@@ -69,6 +69,26 @@ class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
 
 
 @register
+class ShiftQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds the numbers of a `ChannelShift` to 8 bits over their own range, as it is at every call."""
+
+    def build(self, tensor_shape, name, layer):
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        low, high = shift_bounds(inputs)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def get_config(self):
+        return {}
+
+
+def shift_bounds(shift: Any) -> tuple[Any, Any]:
+    """The range over which a `ChannelShift` is rounded; 0 is in it, as TFLite wants."""
+    return tf.minimum(tf.reduce_min(shift), 0.0), tf.maximum(tf.reduce_max(shift), 1e-3)
+
+
+@register
 class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
     """Rounds a tensor to 8 bits over [output_min, output_max], variables that `calibrate` sets and training keeps.
 
@@ -110,6 +130,8 @@ class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
         self.kernel_axis, self.output, self.learned = kernel_axis, output, learned
 
     def get_weights_and_quantizers(self, layer):
+        if isinstance(layer, ChannelShift):
+            return [(layer.shift, ShiftQuantizer())]
         if self.kernel_axis is None:
             return []
         pairs = [(getattr(layer, kernel_name(layer)), KernelQuantizer(self.kernel_axis))]
@@ -119,6 +141,9 @@ class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
         return []
 
     def set_quantize_weights(self, layer, quantize_weights):
+        if isinstance(layer, ChannelShift):
+            (layer.shift,) = quantize_weights
+            return
         for name, value in zip((kernel_name(layer), "bias"), quantize_weights, strict=False):
             setattr(layer, name, value)
 

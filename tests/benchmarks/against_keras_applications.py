@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact import delegation, export, lite, lowering, models, quantization
+from tfcompact import delegation, export, lite, lowering, models, quantization, shifting
 from tfcompact.backend import keras, silenced, tf
 from tfcompact.measure.host import this_device
 from tfcompact.types import Normalization
@@ -153,7 +153,7 @@ def _kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
 def _ours(row: Row, images: np.ndarray) -> bytes:
     model = models.build(row.ours, px=row.px)
     _warm(model, images)
-    low = lowering.lower(model)
+    low = shifting.shifted(lowering.lower(model), [images])
     qat = quantization.quantized(low)
     quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
     return export.convert(delegation.shipped(qat), "int8", images[:4])

@@ -64,6 +64,31 @@ class Scale(keras.layers.Layer):
 
 
 @register
+class ChannelShift(keras.layers.Layer):
+    """`x` plus a number for each channel that is trained, shape kept: `[n, h, w, c]`.
+
+    `bounds` are the ends of a range in which the numbers are representable in 8 bits, as training has left them: from
+    it the converter reads their scale.
+    """
+
+    def __init__(self, bounds: tuple[float, float] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.bounds = bounds
+
+    def build(self, input_shape):
+        self.shift = self.add_weight("shift", (input_shape[-1],), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, x):
+        if self.bounds is None:
+            return x + self.shift
+        return x + tf.quantization.fake_quant_with_min_max_vars(self.shift, *self.bounds)
+
+    def get_config(self):
+        return super().get_config() | {"bounds": self.bounds}
+
+
+@register
 class ChannelShuffle(keras.layers.Layer):
     """Channels dealt out anew, shape kept: `groups` rows of channels, read by columns (arXiv:1707.01083, Figure 1).
 

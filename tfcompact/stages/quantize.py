@@ -57,19 +57,21 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
     from tfcompact.data.images import normalize
     from tfcompact.graph import inference
     from tfcompact.lowering import lower
+    from tfcompact.shifting import shifted
 
     parent = lower(inference(model))
     found: dict[str, Any] = {}
     if config.equalize:
         parent, found["equalized"] = equalization.equalized(parent)
         context.log(f"channels of {len(found['equalized'])} layers equalized")
-    qat = quantization.quantized(parent, learn_ranges=config.learn_ranges)
     images, _ = context.data.arrays("train", px=context.px, limit=config.calibration_images)
 
     def batches(limit: int) -> Iterator[Any]:
         for start in range(0, min(limit, len(images)), 32):
             yield normalize(images[start : min(start + 32, limit)], context.normalization)
 
+    parent = shifted(parent, batches(len(images)))
+    qat = quantization.quantized(parent, learn_ranges=config.learn_ranges)
     ranges = quantization.calibrate(
         qat, parent, batches(len(images)), context.normalization, config.percentile, config.ranges
     )
