@@ -17,7 +17,7 @@ export TFCOMPACT_RUN := $(value RUN)
 OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 
 STAGES := train fit quantize export measure
-.PHONY: help setup weights $(STAGES) report runs models describe sensitivity options leaderboard app test lint judges
+.PHONY: help setup weights $(STAGES) bench-android latency-table report runs models describe sensitivity options leaderboard app test lint judges
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +54,12 @@ export: $(READY) ## verified .tflite files of the newest run
 measure: $(READY) ## latency, memory and accuracy of the newest export on this machine
 $(STAGES):
 	@$(PROGRAM) $@ $(OPTIONS)
+
+bench-android: $(READY) ## the newest export (or RUN=runs/…/export-…) on all connected phones
+	@$(PROGRAM) measure $(if $(value RUN),"$$TFCOMPACT_RUN",--model $(MODEL)) --device android $(ARGS)
+
+latency-table: $(READY) ## costs of MODEL's operators on a device, to predict from; ARGS="--device emulated …"
+	@$(PROGRAM) latency-table --models $(MODEL) $(ARGS)
 
 report: $(READY) ## tables and plot of all measurements
 	@$(PROGRAM) report $(ARGS)

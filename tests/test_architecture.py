@@ -14,14 +14,17 @@ ROOT = Path(tfcompact.__file__).parent
 LAYERS = (  # from the top; a module may import from lower lines, and from its own where that makes no circle
     ("__main__",),
     ("cli",),
+    ("arguments",),
     ("describe", "sensitivity"),
     ("pipeline", "report", "keeping"),
     ("recipe",),
-    ("stages", "export", "measure", "plots", "listing"),
+    ("stages", "export", "untrained", "measure", "plots", "listing"),
     ("results",),
     ("loop", "quantization", "equalization", "delegation", "pretrained", "saved", "switches"),
+    ("shifting",),
     ("training", "lowering", "excitation", "profile", "ranges", "quantizers"),
-    ("models", "target", "divergence", "mixed"),
+    ("models", "space", "target", "divergence", "mixed", "latency"),
+    ("parts",),
     ("data", "graph", "lite", "isolation", "reading"),
     ("runs",),
     ("metadata",),
@@ -37,7 +40,8 @@ HEAVY = ("tensorflow", "tf_keras", "keras", "keras_cv", "tensorflow_model_optimi
 LIGHT = (
     *("errors", "options", "types", "runs", "report", "models", "training", "stages.fit", "stages.quantize"),
     *("metadata", "data.images", "lite", "cli", "target", "listing", "results", "measure.host", "pipeline", "export"),
-    *("costs", "layout", "columns", "describe"),
+    *("costs", "layout", "columns", "describe", "space"),
+    *("latency", "parts", "measure.latency_table", "measure.meters"),
 )
 
 
@@ -132,5 +136,7 @@ def test_no_file_is_long() -> None:
         "results": "every table of the report",
         "pipeline": "every face goes through it",
         "cli": "one function a command",
+        "measure.adb": "one program's every way to fail",
+        "measure.benchmark_log": "one program's every way to print",
     }
     assert set(long) <= set(reasons), long

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfcompact import cli
+from tfcompact import arguments, cli
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -121,7 +121,7 @@ def test_set_shows_its_form(capsys, item, tmp_path):
 def test_set_reads_toml_values():
     overrides: dict = {}
     for item in ("fit.epochs=3", "fit.learning_rate=1e-3", "fit.optimizer=sgd", "quantize.class_weights=true"):
-        cli._add_override(overrides, item)
+        arguments.add_override(overrides, item)
     assert overrides == {
         "fit": {"epochs": 3, "learning_rate": 1e-3, "optimizer": "sgd"},
         "quantize": {"class_weights": True},

@@ -171,6 +171,21 @@ def test_rows_of_schema_1_are_still_read() -> None:
     assert Measurement.from_json(old) == measurement(schema=1)
 
 
+def test_what_may_differ_between_rows_is_in_their_names() -> None:
+    android = dataclasses.replace(HOST, kind="android", name="android-a")
+    options = (
+        {},
+        {"affinity": "f0"},
+        {"affinity": "0f"},
+        {"mode": "sustained"},
+        {"backend": "native"},
+        {"threads": 2},
+    )
+    rows = [measurement(device=android, **changes) for changes in options]
+    assert len({row.key for row in rows}) == len(options)
+    assert rows[1].key == "abababab-android-a-xnnpack-1t-f0"
+
+
 def test_percentiles_of_a_summary() -> None:
     row = measurement(wall_ms=(), process_ms=(), summary=Summary(50, p5_ms=1.0, p50_ms=1.5))
     assert [row.percentile_ms(p) for p in (5, 50, 90, 95)] == [1.0, 1.5, None, None]

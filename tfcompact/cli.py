@@ -5,15 +5,14 @@ Only the chosen command's modules are imported, so `tfcompact --help` answers be
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import sys
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from tfcompact import arguments
 from tfcompact.errors import UnknownName, UserError
 
 
@@ -61,7 +60,7 @@ def _train(name: str, words: Sequence[str]) -> None:
     options = _parse(Train, name, words)
     overrides: dict[str, dict[str, Any]] = {}
     for item in options.set:
-        _add_override(overrides, item)
+        arguments.add_override(overrides, item)
     if options.epochs is not None:
         overrides.setdefault("fit", {})["epochs"] = options.epochs
     if options.weights is not None:
@@ -82,11 +81,11 @@ def _stage(name: str, words: Sequence[str]) -> None:
     from tfcompact.stages import stage
 
     config_class = stage(name).Config
-    command = _command(
+    command = arguments.command(
         _target(), config_class, extra=[("parent", str | None, opt(None, "run to start from, e.g. fit-3f9a10c2"))]
     )
     options = _parse(command, name, words)
-    run = _pipeline(options).run(name, _part(options, config_class), options.parent)
+    run = _pipeline(options).run(name, arguments.part(options, config_class), options.parent)
     print(run.path)
 
 
@@ -95,26 +94,123 @@ def _export(name: str, words: Sequence[str]) -> None:
     from tfcompact.export import Config
     from tfcompact.options import opt
 
-    command = _command(_target(), Config, extra=[("parent", str | None, opt(None, "run to export"))])
+    command = arguments.command(_target(), Config, extra=[("parent", str | None, opt(None, "run to export"))])
     options = _parse(command, name, words)
-    print(_pipeline(options).export(_part(options, Config), options.parent).path)
+    print(_pipeline(options).export(arguments.part(options, Config), options.parent).path)
 
 
 def _measure(name: str, words: Sequence[str]) -> None:
-    """Latency, memory and test accuracy of the exported files on this machine"""
-    from tfcompact.measure.host import Config
+    """Latency and memory of the exported files: on this machine, with test accuracy, or on Android devices"""
+    from tfcompact.measure import android, host
     from tfcompact.options import opt
 
-    command = _command(_target(), Config, extra=[("parent", str | None, opt(None, "export run to measure"))])
-    options = _parse(command, name, words)
-    pipeline = _pipeline(options)
-    keys = {row.key for row in pipeline.measure(_part(options, Config), options.parent)}
+    @dataclasses.dataclass(frozen=True)
+    class Run:
+        run: Annotated[
+            Path | None,
+            arguments.positional(),
+            arguments.shown_as("RUN", "directory of an export run, instead of --model and --parent"),
+        ] = None
+        device: typing.Literal["host", "android", "emulated"] = opt(
+            "host", "this machine (host), phones by adb (android), or ARM64 instructions counted (emulated)"
+        )
+
+    owners = _owners(host.Config, android.Config)
+    hints = typing.get_type_hints(android.Config)
+    extra: list[tuple[str, Any, Any]] = [
+        (f.name, hints[f.name], opt(f.default, f"{owners[f.name][0]}: {f.metadata['help']}"))
+        for f in dataclasses.fields(android.Config)
+        if "host" not in owners[f.name]
+    ]
+    extra.append(("parent", str | None, opt(None, "export run to measure")))
+    options = _parse(arguments.command(Run, _target(), host.Config, android.Config, extra=extra), name, words)
+    given = {
+        f.name for f in dataclasses.fields(options) if _flags(f.name) & {word.partition("=")[0] for word in words}
+    }
+    for option in sorted(given & set(owners)):
+        if options.device not in owners[option]:
+            of = " or ".join(owners[option])
+            raise UserError(f"--{option.replace('_', '-')} is an option of --device {of}, not of {options.device}")
+    options = _with_run(options, given)
 
     from tfcompact import report, runs
 
-    rows = [row for row in report.rows(options.runs, options.model) if row.key in keys]
-    report.print_table(pipeline.console, rows, options.runs)
+    failures: tuple[str, ...] = ()
+    if options.device == "host":
+        pipeline = _pipeline(options)
+        console = pipeline.console
+        rows = pipeline.measure(arguments.part(options, host.Config), options.parent)
+    else:  # no TensorFlow here: it is not needed to ask a phone
+        _known(options.model)
+        console = _console()
+        config = _android_config(options, "backend" in given)
+        if options.parent:
+            run = runs.find(options.runs, options.model, options.parent)
+        else:
+            run = runs.newest(options.runs, options.model, ("export",))
+        measured = android.measure_run(
+            run, options.runs, config, lambda line: console.print(line, highlight=False, markup=False)
+        )
+        rows, failures = list(measured.rows), measured.failures
+    keys = {row.key for row in rows}
+    report.print_table(
+        console, [row for row in report.rows(options.runs, options.model) if row.key in keys], options.runs
+    )
     print(options.runs / options.model / runs.MEASUREMENTS)
+    if failures:
+        raise UserError(f"{len(failures)} failed, the rest is saved; the first: {failures[0]}")
+
+
+def _owners(host: type, android: type) -> dict[str, tuple[str, ...]]:
+    """Which devices an option of `measure` is for; options that are not in it are for all."""
+    emulated = ("backend", "cpu", "delegates", "formats")
+    owners = {name: ("host",) for name in ("data", "px", "seed", "cache", "skip_unreadable")}
+    for f in dataclasses.fields(host):
+        owners[f.name] = ("host",)
+    for f in dataclasses.fields(android):
+        owners[f.name] = (*owners.get(f.name, ()), *(("android",) if f.name != "cpu" else ()))
+    for option in emulated:
+        owners[option] = (*owners[option], "emulated")
+    return owners
+
+
+def _android_config(options: Any, backend_given: bool) -> Any:
+    """The `Config` for phones, or for the emulated one, whose back end is the only one without a phone."""
+    from tfcompact.measure import android
+
+    if options.device == "emulated" and not backend_given:
+        options = dataclasses.replace(options, backend=android.PROXY)
+    config = arguments.part(options, android.Config)
+    if config.emulated != (options.device == "emulated"):
+        there = "emulated" if config.emulated else "android"
+        raise UserError(f"--backend {config.backend} is for --device {there}, not for {options.device}")
+    return config
+
+
+def _with_run(options: Any, given: set[str]) -> Any:
+    """The options with model, parent and runs directory taken from the run's own directory, where that was given."""
+    if options.run is None:
+        return options
+    for option in ("model", "parent", "runs"):
+        if option in given:
+            raise UserError(f"give {options.run} or --{option}, not both")
+    path = options.run.resolve()
+    if not (path / "artifacts.json").is_file():
+        raise UserError(f"{options.run} is no directory of an export run; tfcompact runs lists them")
+    root = path.parents[1]
+    here = Path.cwd()
+    return dataclasses.replace(
+        options,
+        model=path.parent.name,
+        parent=path.name,
+        runs=root.relative_to(here) if root.is_relative_to(here) else root,
+    )
+
+
+def _flags(option: str) -> set[str]:
+    """How an option may be written: the parser takes `_` for `-`, and `--no-` before a switch."""
+    dashed = option.replace("_", "-")
+    return {f"{prefix}{name}" for prefix in ("--", "--no-") for name in (option, dashed)}
 
 
 def _report(name: str, words: Sequence[str]) -> None:
@@ -177,7 +273,9 @@ def _describe(name: str, words: Sequence[str]) -> None:
     @dataclasses.dataclass(frozen=True)
     class Describe:
         model: Annotated[
-            str, _positional(), _shown_as("MODEL", "name of an architecture; tfcompact models lists them")
+            str,
+            arguments.positional(),
+            arguments.shown_as("MODEL", "name of an architecture; tfcompact models lists them"),
         ]
         px: int | None = opt(None, "side of the images in px; the published size unless given")
         classes: int | None = opt(None, "number of classes; the published one unless given")
@@ -209,7 +307,9 @@ def _sensitivity(name: str, words: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Run:
-        run: Annotated[Path, _positional(), _shown_as("RUN", "directory of a finished quantize run")]
+        run: Annotated[
+            Path, arguments.positional(), arguments.shown_as("RUN", "directory of a finished quantize run")
+        ]
 
     @dataclasses.dataclass(frozen=True)
     class Images:
@@ -217,11 +317,50 @@ def _sensitivity(name: str, words: Sequence[str]) -> None:
         cache: Path | None = opt(None, "directory of decoded images; <runs>/cache unless given")
         skip_unreadable: bool = opt(False, "leave out images that cannot be read, and list them")
 
-    options = _parse(_command(Run, sensitivity.Config, Images), name, words)
-    config, console = _part(options, sensitivity.Config), _console()
+    options = _parse(arguments.command(Run, sensitivity.Config, Images), name, words)
+    config, console = arguments.part(options, sensitivity.Config), _console()
     run = sensitivity.finished(options.run)
     data = sensitivity.open_data(run, options.data, options.cache, options.skip_unreadable, console)
     sensitivity.sensitivity(run, config, data, console)
+
+
+def _latency_table(name: str, words: Sequence[str]) -> None:
+    """Costs of every operator of networks or of a search space on a device, to predict whole networks from"""
+    from tfcompact.measure.meters import Config
+    from tfcompact.options import opt
+
+    @dataclasses.dataclass(frozen=True)
+    class Networks:
+        models: tuple[str, ...] = opt((), "architectures, or .tflite files")
+        space: Path | None = opt(None, "the TOML or JSON file of a search space, as tfcompact/space.py describes it")
+        px: int | None = opt(None, "side of the images in px, of architectures; the published size unless given")
+        classes: int | None = opt(None, "number of classes, of architectures; the published one unless given")
+        out: Path = opt(Path("latency-table.json"), "the table")
+        extend: bool = opt(False, "add to the table that is there")
+
+    options = _parse(arguments.command(Networks, Config), name, words)
+    if not options.models and options.space is None:
+        raise UserError("there is nothing to measure; give --models or --space")
+    from tfcompact import untrained
+    from tfcompact.measure import latency_table, meters
+    from tfcompact.space import Space
+
+    console = _console()
+    table = latency_table.make(
+        untrained.networks(
+            options.models,
+            Space.load(options.space).covering() if options.space else (),
+            px=options.px,
+            classes=options.classes,
+            kept=latency_table.networks_of(options.out),
+        ),
+        meters.meter(arguments.part(options, Config)),
+        options.out,
+        extend=options.extend,
+        log=lambda line: console.print(line, highlight=False, markup=False),
+    )
+    console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
+    print(options.out)
 
 
 COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
@@ -234,6 +373,7 @@ COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
     "models": _models,
     "describe": _describe,
     "sensitivity": _sensitivity,
+    "latency-table": _latency_table,
     "runs": _runs,
 }
 _STAGE_HELP = {
@@ -263,6 +403,10 @@ def _help(name: str, command: Callable[..., None]) -> str:
     return _STAGE_HELP.get(name) or (command.__doc__ or "")
 
 
+def _parse(command: type, name: str, words: Sequence[str]) -> Any:
+    return arguments.parse(command, name, words, _help(name, COMMANDS[name]))
+
+
 def _target() -> Any:
     from tfcompact.target import Target
 
@@ -275,7 +419,7 @@ def _pipeline(options: Any) -> Any:
     models.spec(options.model)  # an unknown name is told before TensorFlow loads
     from tfcompact.pipeline import Pipeline
 
-    return Pipeline(_part(options, _target()), _console())
+    return Pipeline(arguments.part(options, _target()), _console())
 
 
 def _known(model: str | None) -> None:
@@ -289,105 +433,6 @@ def _console() -> Any:
     from rich.console import Console
 
     return Console()
-
-
-def _positional() -> Any:
-    import tyro
-
-    return tyro.conf.Positional
-
-
-def _shown_as(name: str, help: str) -> Any:
-    import tyro
-
-    return tyro.conf.arg(metavar=name, help=help)
-
-
-def _command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = ()) -> type:
-    """One flat dataclass with the fields of all parts; `extra` fields win over those of the same name."""
-    fields: dict[str, tuple[str, Any, Any]] = {}
-    for part in parts:
-        hints = typing.get_type_hints(part, include_extras=True)
-        for f in dataclasses.fields(part):
-            fields[f.name] = (f.name, hints[f.name], _same_default(f))
-    fields |= {row[0]: row for row in extra}
-    return dataclasses.make_dataclass("Options", list(fields.values()), frozen=True)
-
-
-def _same_default(f: Any) -> Any:
-    if f.default_factory is not dataclasses.MISSING:
-        return dataclasses.field(default_factory=f.default_factory, metadata=f.metadata)
-    return dataclasses.field(default=f.default, metadata=f.metadata)
-
-
-def _parse(command: type, name: str, words: Sequence[str]) -> Any:
-    """`words` as an instance of `command`, a dataclass whose fields carry their help in their metadata."""
-    import tyro
-
-    hints = typing.get_type_hints(command, include_extras=True)
-    annotated = []
-    for f in dataclasses.fields(command):
-        help = f.metadata.get("help")
-        kind = Annotated[hints[f.name], tyro.conf.arg(help=help)] if help else hints[f.name]
-        annotated.append((f.name, kind, _same_default(f) if _has_default(f) else dataclasses.field()))
-    described = dataclasses.make_dataclass("Options", annotated, frozen=True)
-    heard = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(heard):
-            return tyro.cli(
-                described, prog=f"tfcompact {name}", description=_help(name, COMMANDS[name]), args=list(words)
-            )
-    except SystemExit as stop:
-        if stop.code:
-            raise UserError(_one_line(heard.getvalue(), name, words, described)) from None
-        raise
-
-
-def _one_line(box: str, name: str, words: Sequence[str], command: type) -> str:
-    """What the parser put into a box, as a line; a misspelt option with the nearest one."""
-    from tfcompact.errors import suggestion
-
-    known = [f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(command)]
-    wrong = [
-        word for word in words if word.startswith("--") and word.partition("=")[0].partition(".")[0] not in known
-    ]
-    if wrong and "Unrecognized" in box:
-        return f"no option {wrong[0]}; {suggestion(wrong[0], known)}"
-    # A box drawn with lines, or with ASCII where the terminal has no more: a title, then what is wrong.
-    lines = [line.strip("│╭╮╰╯─|+ ") for line in box.splitlines()]
-    said = [
-        line for line in lines if line.strip("-─") and not line.startswith(("For full helptext", "Argument helptext"))
-    ]
-    line = " ".join(said[1:3] if said[1:2] and said[1].endswith(":") else said[1:2])
-    return f"{line or 'these options cannot be read'}; tfcompact {name} --help lists them"
-
-
-def _has_default(f: Any) -> bool:
-    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
-
-
-def _part(options: Any, part: type) -> Any:
-    """The fields of `options` that belong to the dataclass `part`, as an instance of it."""
-    return part(**{f.name: getattr(options, f.name) for f in dataclasses.fields(part)})
-
-
-def _add_override(overrides: dict[str, dict[str, Any]], item: str) -> None:
-    """`stage.option=value` into the table. The value is read as TOML; what is not TOML is text."""
-    import tomllib
-
-    place, equals, text = item.partition("=")
-    stage, dot, option = place.partition(".")
-    if not (equals and dot and stage and option):
-        raise UserError(f"--set takes stage.option=value, for example fit.epochs=30, not {item!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = overrides.setdefault(stage, {})
-    *groups, last = option.split(".")
-    for group in groups:  # fit.augment.flip
-        table = table.setdefault(group, {})
-    table[last] = value
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tfcompact import export, graph, models, runs
 from tfcompact.backend import keras, tf
 from tfcompact.data import absolute, open_images
 from tfcompact.errors import RejectedArtifact, UnknownName, UserError
-from tfcompact.measure import host
+from tfcompact.measure import android, host
 from tfcompact.recipe import configured, load_recipe, stage_named
 from tfcompact.target import Target
 from tfcompact.types import Context, Measurement, Normalization
@@ -169,13 +169,19 @@ class Pipeline:
 
         return self._record("export", inputs, data, make)
 
-    def measure(self, config: host.Config | None = None, parent: str | None = None) -> list[Measurement]:
+    def measure(
+        self, config: host.Config | android.Config | None = None, parent: str | None = None
+    ) -> list[Measurement]:
         """Latency, memory and test accuracy on this machine of every file of the newest export (or of `parent`).
 
-        All files are timed in turns, so that they see the same machine. The rows are saved under `runs`.
+        All files are timed in turns, so that they see the same machine. The rows are saved under `runs`. With an
+        `android.Config` it is done on phones, or emulated, and without accuracy; what fails there is printed.
         """
         config = config or host.Config()
         run = self._parent(("export",), parent)
+        if isinstance(config, android.Config):
+            log = functools.partial(self.console.print, highlight=False, markup=False)
+            return list(android.measure_run(run, self.target.runs, config, log).rows)
         data, px = self._data(run), self._px(run)
         count = min(data.sizes["test"], config.images or data.sizes["test"])
 

@@ -32,17 +32,20 @@ class Setting:
     data_name: str = field(default="", compare=False)
     backend: str = "ai_edge_litert"
     mode: str = "burst"
+    affinity: str = ""
 
     @property
     def place(self) -> str:
         """`Intel Xeon (host computer), XNNPACK, 1 thread`; of a phone also what ran the file there."""
         kind = {"host": "host computer", "android": "Android device", "emulated": "emulated"}[self.device_kind]
-        delegate = {"xnnpack": "XNNPACK", "gpu": "GPU", "npu": "NPU", "nnapi": "NNAPI"}.get(
-            self.delegate, self.delegate
-        )
+        names = {"xnnpack": "XNNPACK", "gpu": "GPU", "npu": "NPU", "nnapi": "NNAPI"}
+        ran, _, wanted = self.delegate.partition("-instead-of-")  # a fallback
+        delegate = names.get(ran, ran) + (f" instead of {names.get(wanted, wanted)}" if wanted else "")
         by = "" if self.device_kind != "android" else f" by {self.backend}"
+        pinned = f", cores {self.affinity}" if self.affinity else ""
         mode = ", sustained" if self.mode == "sustained" else ""
-        return f"{self.processor or self.device} ({kind}), {delegate}{by}, {threads_text(self.threads)}{mode}"
+        where = f"{self.processor or self.device} ({kind})"
+        return f"{where}, {delegate}{by}, {threads_text(self.threads)}{pinned}{mode}"
 
     @property
     def cost_text(self) -> str:
@@ -179,6 +182,7 @@ def _row(m: Measurement, root: Path) -> Row:
         data_name="" if made is None else str(made.get("data", {}).get("name", "")),
         backend=str(m.backend),
         mode=str(m.mode),
+        affinity=str(m.affinity),
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")

@@ -290,8 +290,8 @@ class Measurement(Record):
     def key(self) -> str:
         """The file name, without suffix, under which this row is kept."""
         backend = "" if self.backend == "ai_edge_litert" else f"{self.backend}-"
-        mode = "" if self.mode == "burst" else f"-{self.mode}"
-        return f"{self.artifact_sha256[:8]}-{self.device.name}-{backend}{self.delegate}-{self.threads}t{mode}"
+        rest = "".join(f"-{part}" for part in (self.affinity, self.mode) if part not in ("", "burst"))
+        return f"{self.artifact_sha256[:8]}-{self.device.name}-{backend}{self.delegate}-{self.threads}t{rest}"
 
     def percentile_ms(self, percent: float) -> float | None:
         """The `percent`-th percentile of the wall times in ms (linear interpolation).

@@ -1,0 +1,19 @@
+// build.gradle.kts: implementation("org.tensorflow:tensorflow-lite-task-vision:0.4.4")
+// A uint8 or float32 file, in src/main/assets.
+
+import android.content.Context
+import android.graphics.Bitmap
+import org.tensorflow.lite.support.image.TensorImage
+import org.tensorflow.lite.task.core.BaseOptions
+import org.tensorflow.lite.task.vision.classifier.ImageClassifier
+
+fun classifyWithTaskLibrary(context: Context, photograph: Bitmap): List<Pair<String, Float>> {
+    val options = ImageClassifier.ImageClassifierOptions.builder()
+        .setBaseOptions(BaseOptions.builder().setNumThreads(2).build())
+        .setMaxResults(5)
+        .build()
+    return ImageClassifier.createFromFileAndOptions(context, "model.uint8.tflite", options).use { classifier ->
+        val found = classifier.classify(TensorImage.fromBitmap(square(photograph)))
+        found.first().categories.map { it.label to it.score }
+    }
+}

@@ -1,0 +1,118 @@
+"""Whole networks predicted from a latency table, against their measurement.
+
+    python tests/benchmarks/latency_prediction.py --cache /tmp/latency --devices host cortex-a76 cortex-a53
+
+The table is made of the few networks that have every layer of the space (`Space.covering`); 40 other networks, drawn
+with a seed, are only measured whole and predicted: nothing about them, and no whole network at all, goes into the
+table. Prints, for each device, median, 90th percentile and largest error, and Spearman's rank correlation, as
+Markdown. What was built and measured is kept in the cache, and the same call goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfcompact import latency, runs, space, untrained
+from tfcompact.measure import latency_table, meters
+
+SPACE = space.Space(
+    px=(64, 96),
+    width=(0.5, 1.0),
+    classes=10,
+    stem=16,
+    head=640,
+    rows=(
+        space.Choices(out=16, stride=1, expansion=(1,), act=("relu6",)),
+        space.Choices(24, 2, (1, 2), (3, 6), (3, 5), (False, True), ("relu6",)),
+        space.Choices(40, 2, (1, 2), (3, 6), (3, 5), (False, True), ("relu6",)),
+        space.Choices(80, 2, (1, 2), (3, 6), (3, 5), (False, True), ("h_swish",)),
+        space.Choices(112, 1, (1, 2), (3, 6), (3, 5), (False, True), ("h_swish",)),
+        space.Choices(160, 2, (1, 2), (3, 6), (3, 5), (False, True), ("h_swish",)),
+    ),
+)
+GOAL_ERROR, GOAL_RANKS = 5.0, 0.98
+"""Of the emulated processors, whose counts do not scatter: median error in percent, Spearman's correlation."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=Path("build/latency-prediction"))
+    parser.add_argument("--devices", nargs="+", default=["host", "cortex-a76", "cortex-a53"])
+    parser.add_argument("--networks", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--build-only", action="store_true", help="make the files and measure nothing")
+    options = parser.parse_args()
+    covering = SPACE.covering()
+    held_out = _drawn(options.networks, options.seed, covering)
+    kept = options.cache / "networks"
+    made_of = [_file(kept, architecture) for architecture in covering]
+    judged = [_file(kept, architecture) for architecture in held_out]
+    if options.build_only:
+        return 0
+    print(f"{SPACE.size} networks in the space, the table made of {len(made_of)}, {len(judged)} others predicted\n")
+    print("| device | unit | operators in table | networks | range | median error | p90 | largest | Spearman |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    failed = False
+    for name in options.devices:
+        meter = meters.HostMeter() if name == "host" else meters.ProxyMeter(name)
+        networks = ((file.stem, file.read_bytes()) for file in made_of)
+        table = latency_table.make(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
+        measured = np.array(_whole(judged, meter, options.cache / f"{name}-whole.json"))
+        predicted = np.array([table.predict(file) for file in judged])
+        errors = 100 * np.abs(predicted / measured - 1)
+        ranks = latency.rank_correlation(predicted, measured)
+        median, p90 = np.percentile(errors, (50, 90))
+        print(
+            f"| {table.setting.device.name} | {table.setting.unit} | {len(table.alone)} | {len(judged)} "
+            f"| {measured.min():.4g} to {measured.max():.4g} | {median:.2f} % | {p90:.2f} % | {errors.max():.2f} % "
+            f"| {ranks:.4f} |",
+            flush=True,
+        )
+        failed |= name != "host" and (median > GOAL_ERROR or ranks < GOAL_RANKS)
+    return int(failed)
+
+
+def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list[space.Architecture]:
+    """`count` different architectures, none of `without`."""
+    rng = random.Random(seed)
+    drawn: list[space.Architecture] = []
+    while len(drawn) < count:
+        candidate = SPACE.sample(rng)
+        if candidate not in drawn and candidate not in without:
+            drawn.append(candidate)
+    return drawn
+
+
+def _file(directory: Path, architecture: space.Architecture) -> Path:
+    name = hashlib.sha256(json.dumps(architecture.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+    untrained.keeping(directory, name, lambda: untrained.int8_file(space.build(architecture)))
+    return directory / f"{name}.tflite"
+
+
+def _whole(files: Sequence[Path], meter: meters.Meter, kept: Path) -> list[float]:
+    """The measured cost of each file, kept by its content's hash."""
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    names = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    missing = [(name, file) for name, file in zip(names, files, strict=True) if name not in known]
+    for i in range(0, len(missing), meter.together):
+        batch = missing[i : i + meter.together]
+        costs = meter.costs([file for _, file in batch])
+        known |= {name: cost for (name, _), cost in zip(batch, costs, strict=True)}
+        runs.write_json(kept, known)
+    return [known[name] for name in names]
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

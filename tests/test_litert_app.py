@@ -1,0 +1,283 @@
+"""The back end `litert_app`: a whole run, and every way in which the app, or Android, lets it down.
+
+The device is a stand-in: its shell is this computer's, with programs `am`, `pm`, `pidof` and `logcat` of our own, and
+a folder for the app's files. What the app itself does is tests/test_kotlin.py's.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure import litert_app
+from tfcompact.measure.backends import Job
+from tfcompact.measure.litert_app import FILES, PACKAGE, LitertApp
+from tfcompact.types import Artifact, Normalization
+
+GOLDEN = Path(__file__).parent / "golden" / "measurement_native.json"
+CONTENT = b"TFL3 as far as this test goes"
+ARTIFACT = Artifact(
+    "mobilenet_v3_small",
+    "export-1",
+    "model.int8.tflite",
+    "int8",
+    hashlib.sha256(CONTENT).hexdigest(),
+    len(CONTENT),
+    64,
+    10,
+    Normalization(),
+)
+
+AM = """#!{python}
+import hashlib, json, os, pathlib, sys
+words = sys.argv[1:]
+state = json.loads(pathlib.Path({state!r}).read_text())
+with open({calls!r}, "a") as calls:
+    print(json.dumps(words), file=calls)
+if words[0] != "start" or state["does"] == "nothing":
+    sys.exit()
+if state["does"] == "not installed":
+    print("Starting: Intent {{ cmp=... }}")
+    print("Error type 3")
+    print("Error: Activity class {{...BenchmarkActivity}} does not exist.", file=sys.stderr)
+    sys.exit()
+extras = {{words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "--es"}}
+out = pathlib.Path(extras["out"])
+out.parent.mkdir(parents=True, exist_ok=True)
+if "probe" in extras:
+    answer = {{"schema": 2, "runtime": "LiteRT 2.3.0", "accelerators": state["accelerators"]}}
+elif state["does"] == "error":
+    answer = {{"schema": 2, "error": "LiteRT does not run this file on the gpu (Some ops are not accelerated)"}}
+else:
+    content = pathlib.Path(extras["model"]).read_bytes()
+    answer = json.loads(pathlib.Path({golden!r}).read_text())
+    answer |= {{"artifact_sha256": hashlib.sha256(content).hexdigest(), "backend": "litert_app", "mode": "burst"}}
+    answer |= {{"delegate": extras["accelerator"], "threads": int(extras["threads"])}}
+    answer |= {{"validity": {{"throttled": False}}}}
+    answer |= {{"wall_ms": [2.5] * int(extras["runs"]), "summary": None, "instructions": None}} | state["row"]
+    if "image" in extras:
+        (out.parent / (out.name + ".output")).write_bytes(pathlib.Path(extras["image"]).read_bytes()[::-1])
+text = "not JSON" if state["does"] == "garbage" and "probe" not in extras else json.dumps(answer)
+out.write_text(text)
+print("Status: ok")
+"""
+
+
+class Result(NamedTuple):
+    """As `adb.Result`."""
+
+    code: int
+    out: str
+    err: str
+
+
+class StandIn:
+    """A device's shell on this computer, and the client's `install`."""
+
+    serial = "R5CT10"
+
+    def __init__(self, home):
+        self.home, self.files, self.programs = home, home / "files", home / "programs"
+        self.programs.mkdir(parents=True)
+        self.calls, self.state = home / "calls", home / "state"
+        self.calls.touch()
+        self.log, self.install = "", Result(0, "Success", "")
+        self.does("well")
+        words = {"state": str(self.state), "calls": str(self.calls), "golden": str(GOLDEN), "python": sys.executable}
+        self.program("am", AM.format(**words))
+        self.program("pm", f"#!/bin/sh\necho package:/data/app/{PACKAGE}.apk\n")
+        self.program("pidof", "#!/bin/sh\necho 4711\n")
+        self.program("logcat", f"#!/bin/sh\ncat {home / 'log'}\n")
+        self.adb = self
+
+    def program(self, name, text):
+        path = self.programs / name
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def does(self, what, accelerators=("cpu", "gpu"), row=None):
+        self.state.write_text(json.dumps({"does": what, "accelerators": accelerators, "row": row or {}}))
+
+    def said(self):
+        return [json.loads(line) for line in self.calls.read_text().splitlines()]
+
+    def shell(self, command, timeout_s=60.0):
+        (self.home / "log").write_text(self.log)
+        local = command.replace(FILES, str(self.files))
+        path = f"{self.programs}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", local], capture_output=True, text=True, timeout=20, env=os.environ | {"PATH": path}
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def push_by_sha256(self, path):
+        content = path.read_bytes()
+        target = self.home / hashlib.sha256(content).hexdigest() / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+        return str(target)
+
+    def call(self, *words, serial, timeout_s):
+        assert serial == self.serial
+        self.calls.write_text(self.calls.read_text() + json.dumps(words) + "\n")
+        return self.install
+
+
+@pytest.fixture
+def phone(tmp_path):
+    return StandIn(tmp_path / "phone")
+
+
+@pytest.fixture
+def job(tmp_path, phone):
+    path = tmp_path / "model.int8.tflite"
+    path.write_bytes(CONTENT)
+    return Job(path, ARTIFACT, "gpu", 2, b"\1\2\3", remote=phone.push_by_sha256(path), repeats=60)
+
+
+REPLACED = (
+    "11-24 12:50:02.123  4711  4722 I tflite  : Replacing {} out of 65 node(s) with delegate (LITERT_CL) node, "
+    "yielding {} partitions for subgraph 0 (main).\n"
+)
+
+
+def test_a_whole_run(phone, job):
+    phone.log = REPLACED.format(65, 1)
+    backend = LitertApp()
+    backend.prepare(phone)
+    out = backend.run(phone, job)
+    assert out.wall_ms == (2.5,) * 60
+    assert (out.runtime, out.delegate, out.warmup_runs) == ("LiteRT 2.3.0", "gpu", 10)
+    assert (out.partitions, out.delegated_nodes, out.total_nodes) == (1, 65, 65)
+    assert out.flags == {"throttled": False, "fell_back": False, "partly_delegated": False}
+    assert out.output == b"\3\2\1"
+    assert out.cold is not None
+    assert out.cold.compile_ms == 18.5
+    assert out.peak_memory_mb == 23.4
+    assert "Replacing 65" in out.log
+    assert f"am start -W -n {PACKAGE}/.BenchmarkActivity" in out.command
+    start = next(words for words in phone.said() if words[0] == "start" and "accelerator" in words)
+    extras = {start[i + 1]: start[i + 2] for i, word in enumerate(start) if word == "--es"}
+    assert {name: extras[name] for name in ("accelerator", "threads", "warmup", "runs", "min_seconds")} == {
+        "accelerator": "gpu",
+        "threads": "2",
+        "warmup": "10",
+        "runs": "60",
+        "min_seconds": "1",
+    }
+    assert list(phone.files.iterdir()) == []  # nothing is left in the app's folder
+
+
+def test_the_proof_of_the_accelerator_is_in_the_log(phone, job):
+    backend = LitertApp()
+    assert backend.run(phone, job).flags["delegation_unproven"]
+    phone.log = REPLACED.format(60, 4)
+    partly = backend.run(phone, job)
+    assert (partly.flags["partly_delegated"], partly.delegated_nodes, partly.partitions) == (True, 60, 2)
+    phone.log = REPLACED.format(65, 1).replace("LITERT_CL", "TfLiteXNNPackDelegate")
+    assert backend.run(phone, job).flags["delegation_unproven"]
+    cpu = backend.run(phone, replace(job, delegate="cpu"))
+    assert (cpu.delegate, cpu.delegated_nodes, cpu.flags) == ("cpu", 65, {"throttled": False, "fell_back": False})
+
+
+def test_the_apps_own_error_is_the_error(phone, job):
+    backend = LitertApp()
+    backend.prepare(phone)
+    phone.does("error")
+    with pytest.raises(UserError, match=r"the app on R5CT10: LiteRT does not run this file on the gpu \(Some ops"):
+        backend.run(phone, job)
+
+
+def test_an_accelerator_it_has_not_is_named_before_anything_runs(phone, job):
+    phone.does("well", accelerators=("cpu",))
+    with pytest.raises(UnknownName, match="no accelerator of the app on R5CT10 named 'gpu'"):
+        LitertApp().run(phone, job)
+    assert not any("accelerator" in words for words in phone.said())
+
+
+@pytest.mark.parametrize(
+    ("does", "row", "words"),
+    [
+        ("garbage", {}, "wrote no JSON"),
+        ("well", {"artifact_sha256": "0" * 64}, "ran another file than model.int8.tflite"),
+        ("well", {"delegate": "cpu"}, "on cpu instead of gpu"),
+        ("well", {"schema": 1}, "writes schema 1, not 2"),
+        ("well", {"colour": 1}, "unknown key 'colour'"),
+    ],
+)
+def test_a_row_that_is_not_the_one_asked_for_is_refused(phone, job, does, row, words):
+    backend = LitertApp()
+    backend.prepare(phone)
+    phone.does(does, row=row)
+    with pytest.raises(UserError, match=words):
+        backend.run(phone, job)
+
+
+def test_an_app_that_ends_without_a_word(phone, job):
+    backend = LitertApp()
+    backend.prepare(phone)
+    phone.does("nothing")
+    phone.program("pidof", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(UserError, match="wrote no result within 350 s, or was ended by Android"):
+        backend.run(phone, job)
+    phone.log = (
+        "11-24 12:50:02.123  4711  4722 E AndroidRuntime: FATAL EXCEPTION: benchmark\n"
+        "11-24 12:50:02.123  4711  4722 E AndroidRuntime: Process: io.github.tfcompact.harness, PID: 4711\n"
+        "11-24 12:50:02.123  4711  4722 E AndroidRuntime: java.lang.OutOfMemoryError: Failed to allocate 16 bytes\n"
+    )
+    with pytest.raises(UserError, match=r"crashed on R5CT10 \(java.lang.OutOfMemoryError: Failed to allocate"):
+        backend.run(phone, job)
+
+
+def test_the_wait_has_an_end(phone, job, monkeypatch):
+    backend = LitertApp()
+    backend.prepare(phone)
+    phone.does("nothing")
+    monkeypatch.setattr(litert_app, "SLACK_S", 0.0)
+    with pytest.raises(UserError, match="wrote no result within 2.5 s"):
+        backend.run(phone, replace(job, max_seconds=0.5, warmup=1, image=b""))
+
+
+def test_an_app_that_is_not_there_or_does_not_start(phone):
+    phone.does("not installed")
+    with pytest.raises(UserError, match=r"did not start on R5CT10 \(.*does not exist.\); build it with Gradle"):
+        LitertApp().prepare(phone)
+    phone.program("pm", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(UserError, match="is not on R5CT10; build it with Gradle"):
+        LitertApp().prepare(phone)
+
+
+def test_installing(phone, tmp_path):
+    apk = tmp_path / "app.apk"
+    apk.write_bytes(b"PK\3\4")
+    LitertApp(apk).prepare(phone)
+    assert phone.said()[0] == ["install", "-r", "-t", str(apk)]
+    phone.install = Result(1, "", "adb: failed to install app.apk: Failure [INSTALL_FAILED_UPDATE_INCOMPATIBLE: …]")
+    with pytest.raises(UserError, match="UPDATE_INCOMPATIBLE.*adb -s R5CT10 uninstall io.github.tfcompact.harness"):
+        LitertApp(apk).prepare(phone)
+    phone.install = Result(0, "Failure [INSTALL_FAILED_USER_RESTRICTED]", "")  # older clients end well all the same
+    with pytest.raises(UserError, match="INSTALL_FAILED_USER_RESTRICTED.*look at the phone's screen"):
+        LitertApp(apk).prepare(phone)
+    (tmp_path / "page.html").write_text("<html>")
+    with pytest.raises(UserError, match="is not an APK"):
+        LitertApp(tmp_path / "page.html")
+    with pytest.raises(UserError, match="give --apk PATH"):
+        LitertApp(tmp_path / "absent.apk")
+
+
+def test_no_profile(phone, job):
+    with pytest.raises(UserError, match="cannot profile operators"):
+        LitertApp().run(phone, replace(job, profile=True))
+
+
+def test_a_full_phone(phone, job):
+    with pytest.raises(UserError, match="cannot be copied into the app's folder on R5CT10"):
+        LitertApp().run(phone, replace(job, remote="/nowhere/model.tflite"))
