@@ -8,7 +8,8 @@ training split; export through the gate, then the exported files on every photog
 probably trained on them: what counts is that float and uint8 agree. That is told two ways. `first`: both files name
 the same class first, as an app would, which takes the lower index where two classes share the highest probability.
 `ties alike`: the class that the float file names has the uint8 file's highest probability, be it alone or with
-others, as the export gate counts. `held out` are the photographs of the validation and test splits, from which no
+others, as the export gate counts. `last tensor alone` is a network that rounds nothing but its logits: what 8 bits
+cost there whatever is done before. `held out` are the photographs of the validation and test splits, from which no
 range is taken.
 """
 
@@ -31,7 +32,10 @@ from tfcompact.target import Target
 from tfcompact.types import Artifact, Normalization
 
 NETWORKS = ("efficientnet_lite0", "squeezenet_1.1")
-WAYS = ("percentile=99.9", "percentile=99.99", "percentile=99.999", "percentile=100")
+WAYS = (
+    *("percentile=99.9", "percentile=99.99", "percentile=99.999", "percentile=100"),
+    *("ranges=mse", "ranges=mse equalize=true"),
+)
 ROUNDING = 2e-3
 """Logits that differ by less are a tie of the 8-bit network: its last tensor has steps of 0.1 and more."""
 
@@ -70,6 +74,13 @@ def both_ways(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step:
     return f"{100 * np.mean(given.argmax(1) == expected.argmax(1)):.1f} | {100 * alike:.1f}"
 
 
+def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`values` in 8 bits over [low, high]."""
+    step = (high - low) / 255
+    zero_point = np.round(-low / step)
+    return step * (np.clip(np.round(values / step) + zero_point, 0, 255) - zero_point)
+
+
 def table(header: str, rows: list[str]) -> None:
     """Prints a Markdown table."""
     print(f"| {header} |\n|{'---|' * (header.count('|') + 1)}")
@@ -96,6 +107,7 @@ def main() -> None:
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         held_out = np.repeat([split != "train" for split in data.sizes], [len(part[1]) for part in parts])
 
+        unrounded = logits(pipeline.load(fit.name), images, pipeline._normalization(fit))
         original, expected = answers(pipeline, "float32", fit.name, images)
         scores = " | ".join(f"{top(expected, labels, n):.1f}" for n in (1, 5))
         rows.append(f"{name} | float32 | | {original.bytes / 1e6:.2f} | {scores}")
@@ -106,7 +118,9 @@ def main() -> None:
             rows.append(f"{name} | uint8 | {way} | {artifact.bytes / 1e6:.2f} | {scores}")
             network = logits(pipeline.load(quantized.name), images, pipeline._normalization(quantized))
             step = artifact.output.scale
+            last = list(quantized.notes["ranges"].values())[-1]
             cells = [
+                both_ways(rounded(unrounded, *last), expected, labels, ROUNDING),
                 both_ways(network, expected, labels, ROUNDING),
                 both_ways(given, expected, labels, step),
                 *(both_ways(given[at], expected[at], labels[at], step) for at in (~held_out, held_out)),
@@ -116,7 +130,7 @@ def main() -> None:
     machine = runs.machine()
     print(f"{machine['processor']}, {machine['cores']} cores; photographs: {counted}; shares in percent.\n")
     table("network | file | way | MB | top-1 | top-5", rows)
-    where = ("8-bit network", "file", "file, train", "file, held out")
+    where = ("last tensor alone", "8-bit network", "file", "file, train", "file, held out")
     header = " | ".join(f"{part}: first | ties alike" for part in where)
     table(f"network | way | {header} | photographs with a tie", agreements)
 
