@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from tfcompact import delegation, export, isolation, lite, models, quantization
+from tfcompact.backend import keras
+from tfcompact.errors import UserError
 from tfcompact.lowering import lower
 from tfcompact.types import Normalization
 
@@ -39,3 +41,29 @@ def test_a_piece_takes_nothing_but_what_its_operator_reads(content) -> None:
     assert lite.operators(piece.content) == ["CONV_2D"]
     assert len(piece.inputs) == len(piece.outputs) == 1
     assert len(piece.content) < len(content) / 3
+
+
+@pytest.mark.parametrize("format", ["int8", "uint8", "float32"])
+def test_a_file_up_to_its_logits(format) -> None:
+    """Its softmax is the whole file's answer; only the softmax, and what changes its type, is gone."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu")(image))
+    model = keras.Model(image, keras.layers.Dense(5)(x))
+    images = np.random.default_rng(0).uniform(-1, 1, (8, 16, 16, 3)).astype(np.float32)
+    if format != "float32":
+        qat = quantization.quantized(model)
+        quantization.calibrate(qat, model, [images], Normalization((128.0,), (127.5,)), 100)
+        model = delegation.shipped(qat)
+    whole = export.convert(model, format, images)
+    cut = isolation.up_to_logits(whole)
+    expected = lite.operators(whole)
+    assert lite.operators(cut) == expected[: expected.index("SOFTMAX")]
+    files = [lite.LiteModel(content) for content in (whole, cut)]
+    given = images if format == "float32" else files[0].prepared((images * 127 + 128).astype(np.uint8))
+    signed = given if files[1].input_dtype == given.dtype else (given ^ 0x80).view(np.int8)
+    probabilities, logits = (file.dequantized(file.raw(x)) for file, x in zip(files, (given, signed), strict=True))
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), probabilities, atol=1 / 256 + 1e-6)
+    with pytest.raises(UserError, match="does not end in a softmax, but in FULLY_CONNECTED"):
+        isolation.up_to_logits(cut)

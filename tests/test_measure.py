@@ -76,6 +76,12 @@ def test_a_row_says_what_and_where(rows, subjects) -> None:
     assert Measurement.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
+def test_the_softmax_can_be_left_out_of_what_is_timed(subjects) -> None:
+    row = host.measure(host.Subject(subjects[0].path, subjects[0].artifact, softmax=False), QUICK)
+    assert (row.softmax, row.total_nodes, len(row.wall_ms)) == (False, 5, 50)
+    assert row.key.endswith("-1t-logits")
+
+
 def test_min_seconds_asks_for_more_runs(subjects) -> None:
     row = host.measure(subjects[0], host.Config(warmup=1, repeats=50, min_seconds=0.2))
     assert sum(row.wall_ms) >= 200

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfcompact import lite, metadata
+from tfcompact.errors import UserError
 
 
 class Piece(NamedTuple):
@@ -64,6 +65,27 @@ def integers(source: lite.Source, pixels: np.ndarray) -> dict[str, np.ndarray]:
         except ValueError:  # a tensor that no kernel has filled
             continue
     return found
+
+
+def up_to_logits(source: lite.Source) -> bytes:
+    """The file without its softmax: its output is what the softmax would have read. Without metadata.
+
+    Raises `UserError` where the last operators are no softmax, with or without a change of the integers' type.
+    """
+    model = lite._model(source)
+    graph = model.subgraphs[0]
+    kinds = lite.operators(source)
+    tail = kinds[-2:] if kinds[-1:] == ["QUANTIZE"] else kinds[-1:]
+    if tail[:1] != ["SOFTMAX"]:
+        raise UserError(
+            f"{lite._where(source)} does not end in a softmax, but in {kinds[-1] if kinds else 'nothing'}"
+        )
+    graph.outputs = np.array([graph.operators[-len(tail)].inputs[0]], np.int32)
+    graph.operators = graph.operators[: -len(tail)]
+    model.signatureDefs, model.metadata = None, None  # they name outputs that are gone
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=metadata.MODEL_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _run(piece: Piece, values: dict[str, np.ndarray], delegate: str) -> list[np.ndarray]:

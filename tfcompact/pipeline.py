@@ -191,7 +191,7 @@ class Pipeline:
 
         test = host.TestImages(batches, "test", data.digest)
         subjects = [
-            host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test)
+            host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test, config.softmax)
             for threads in config.threads
             for artifact in run.artifacts
         ]

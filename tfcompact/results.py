@@ -33,6 +33,7 @@ class Setting:
     backend: str = "ai_edge_litert"
     mode: str = "burst"
     affinity: str = ""
+    softmax: bool = True
 
     @property
     def place(self) -> str:
@@ -44,6 +45,7 @@ class Setting:
         by = "" if self.device_kind != "android" else f" by {self.backend}"
         pinned = f", cores {self.affinity}" if self.affinity else ""
         mode = ", sustained" if self.mode == "sustained" else ""
+        mode += "" if self.softmax else ", without softmax"
         where = f"{self.processor or self.device} ({kind})"
         return f"{where}, {delegate}{by}, {threads_text(self.threads)}{pinned}{mode}"
 
@@ -183,6 +185,7 @@ def _row(m: Measurement, root: Path) -> Row:
         backend=str(m.backend),
         mode=str(m.mode),
         affinity=str(m.affinity),
+        softmax=bool(m.softmax),
     )
     if setting.device_kind not in ("host", "android", "emulated"):
         raise UserError(f"device kind must be host, android or emulated, not {setting.device_kind!r}")

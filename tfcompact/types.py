@@ -235,6 +235,7 @@ class Measurement(Record):
     and whether it was so (`{"throttled": false, ...}`). `affinity` is the mask of cores in hexadecimal that the runs
     were pinned to, empty where they were not; `command` the exact command line, `log` the file beside the row with
     all that the back end said. `mode` is `sustained` where runs followed each other for minutes, to see throttling.
+    Without `softmax` the runs that were timed end at the logits.
     """
 
     schema: int
@@ -271,6 +272,7 @@ class Measurement(Record):
     affinity: str = ""
     command: str = ""
     log: str = ""
+    softmax: bool = True
 
     def __post_init__(self) -> None:
         if self.schema not in READABLE:
@@ -290,7 +292,8 @@ class Measurement(Record):
     def key(self) -> str:
         """The file name, without suffix, under which this row is kept."""
         backend = "" if self.backend == "ai_edge_litert" else f"{self.backend}-"
-        rest = "".join(f"-{part}" for part in (self.affinity, self.mode) if part not in ("", "burst"))
+        parts = (self.affinity, self.mode, "" if self.softmax else "logits")
+        rest = "".join(f"-{part}" for part in parts if part not in ("", "burst"))
         return f"{self.artifact_sha256[:8]}-{self.device.name}-{backend}{self.delegate}-{self.threads}t{rest}"
 
     def percentile_ms(self, percent: float) -> float | None:

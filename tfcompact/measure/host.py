@@ -25,6 +25,7 @@ import psutil
 
 from tfcompact import lite
 from tfcompact.errors import UserError
+from tfcompact.isolation import up_to_logits
 from tfcompact.options import opt, require, require_choice
 from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement
 
@@ -42,6 +43,7 @@ class Config:
     warmup: int = opt(10, "untimed runs before the first timed one")
     repeats: int = opt(100, f"timed runs at least, {FEWEST_RUNS} or more")
     min_seconds: float = opt(1.0, "timed seconds at least, for each file")
+    softmax: bool = opt(True, "time the softmax at the end too; without it the timed runs end at the logits")
     images: int | None = opt(None, "test images to judge accuracy on; all unless given")
 
     def __post_init__(self) -> None:
@@ -67,13 +69,15 @@ class TestImages:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One file to measure, with a number of threads; no `test` images, no accuracy."""
+    """One file to measure, with a number of threads; no `test` images, no accuracy. Without `softmax`, accuracy and
+    memory are the whole file's, and what is timed ends at the logits."""
 
     path: Path
     artifact: Artifact
     threads: int = 1
     delegate: str = "xnnpack"
     test: TestImages | None = None
+    softmax: bool = True
 
 
 def measure(subject: Subject, config: Config | None = None) -> Measurement:
@@ -207,6 +211,7 @@ class _Timed:
             peak_memory_mb=self.memory_mb,
             accuracy=self.accuracy,
             started=started,
+            softmax=subject.softmax,
             validity=_validity(self.wall_ns, subject.threads, device.cores, others_cores),
         )
 
@@ -220,11 +225,16 @@ def _prepare(subject: Subject) -> _Timed:
     pixels = np.random.default_rng(0).integers(0, 256, (1, px, px, 3), np.uint8)
     model.set(model.prepared(pixels))
     found = accuracy(model, subject.test) if subject.test is not None else None
-    model.set(model.prepared(pixels))
+    prepared = model.prepared(pixels)
+    timed: lite.Source = path
+    if not subject.softmax:
+        timed = up_to_logits(path)
+        model = lite.LiteModel(timed, threads=subject.threads, delegate=subject.delegate)
+    model.set(prepared)
     return _Timed(
         subject,
         model,
-        lite.partitions(path, threads=subject.threads) if subject.delegate == "xnnpack" else None,
+        lite.partitions(timed, threads=subject.threads) if subject.delegate == "xnnpack" else None,
         peak_memory_mb(path, threads=subject.threads, delegate=subject.delegate),
         found,
     )

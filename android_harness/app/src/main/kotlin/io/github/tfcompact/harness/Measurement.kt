@@ -174,6 +174,7 @@ data class Measurement(
     val affinity: String = "",
     val command: String = "",
     val log: String = "",
+    val softmax: Boolean = true,
 ) {
     init {
         if (backend !in BACKENDS) throw UserError("no back end named '$backend'; known: ${BACKENDS.joinToString()}")
@@ -202,6 +203,7 @@ data class Measurement(
         "summary" to summary?.toJson(), "cold" to cold?.toJson(), "operators" to operators.map { it.toJson() },
         "output" to output?.toJson(), "before" to before?.toJson(), "after" to after?.toJson(),
         "affinity" to affinity, "command" to command, "log" to log,
+        "softmax" to softmax,
     )
 
     companion object {
@@ -250,6 +252,7 @@ data class Measurement(
                 affinity = it.text("affinity"),
                 command = it.text("command"),
                 log = it.text("log"),
+                softmax = it.boolean("softmax"),
             )
         }
     }
