@@ -163,6 +163,7 @@ def test_emulated_device_has_no_latency(root):
     assert "there is no latency" in shown
     assert "1.34" in shown
     assert "M instr" in shown
+    assert "p50 ms" not in shown
     assert row.setting.cost_text == "Instructions of one inference, in millions"
     assert row.point == (1.338285, 100 * row.top1)  # so it is on the plot, against instructions
 

@@ -104,7 +104,7 @@ def print_table(console: Console, rows: Sequence[Row], root: Path = runs.ROOT) -
     for setting, whole in results.by_setting(rows).items():
         group, beware = _without_shared_flags(whole)
         useful = _useful(group)
-        shown = fitting(useful, group, console.width, gap=2)
+        shown = fitting(useful, group, console.width - 1, gap=2)  # the right edge
         table = Table(box=SIMPLE_HEAD, title_justify="left", caption_justify="left", padding=(0, 1, 0, 0))
         table.title, table.caption = _heading(setting), escape(_footnote(setting, useful, shown, beware))
         front = results.pareto_front(group)
@@ -233,6 +233,10 @@ def _useful(group: Sequence[Row]) -> list[Column]:
         "Beware": any(row.flags for row in group),
         "Cold ms": any(row.cold_ms is not None for row in group),
         "M instr": any(row.instructions is not None for row in group),
+        "Peak MB": any(row.peak_memory_mb is not None for row in group),
+        "p50 ms": any(row.p50_ms is not None for row in group),
+        "p90 ms": any(row.p90_ms is not None for row in group),
+        "p99 ms": any(row.p99_ms is not None for row in group),
     }
     return [column for column in COLUMNS if have.get(column.heading, True)]
 
