@@ -1,6 +1,8 @@
-"""Batch normalization before a ReLU as an addition: the same function, in 8 bits too, and where it is worth it."""
+"""What DenseNet needs in 8 bits: normalization before a ReLU as an addition, the same function where it is worth it,
+and concatenations that go into each other on one grid."""
 
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from tfcompact import delegation, export, lite, lowering, quantization, saved, s
 from tfcompact.backend import keras
 from tfcompact.graph import listed, tensors
 from tfcompact.models.blocks import logits
-from tfcompact.models.layers import ChannelShift
+from tfcompact.models.layers import ChannelShift, ChannelShuffle, ChannelSlice
 from tfcompact.shifting import shifted
 from tfcompact.types import Normalization
 
@@ -183,3 +185,54 @@ def test_learned_ranges_settle_to_the_same_network(quantized) -> None:
     qat.compile(keras.optimizers.Adam(1e-3), "mse")
     qat.fit(IMAGES, np.ones((48, 5)), epochs=1, verbose=0)
     np.testing.assert_array_equal(quantization.settled(qat, parent)(IMAGES), qat(IMAGES))
+
+
+def _units(x):
+    """ShuffleNet V2's: half of the channels goes on as it is, the other half through a convolution."""
+    for name in ("first", "second", "third"):
+        kept = ChannelSlice(0, 6, name=f"{name}_kept")(ChannelShuffle(2, name=f"{name}_shuffle")(x))
+        other = ChannelSlice(6, 6, name=f"{name}_other")(x)
+        made = L.ReLU(name=f"{name}_relu")(L.Conv2D(6, 1, name=f"{name}_conv")(other))
+        x = L.Concatenate(name=name)([kept, made])
+    return x
+
+
+@pytest.mark.parametrize("kind", ["dense block", "units"])
+def test_concatenations_that_go_into_each_other_are_on_one_grid(kind) -> None:
+    """So no value is rounded twice, and the file has no operator that would do it."""
+    if kind == "dense block":
+        parent, chain = shifted(lowering.lower(network()), [IMAGES]), ["one", "two"]
+    else:
+        keras.utils.set_random_seed(2)
+        image = L.Input((PX, PX, 3), name="image")
+        x = _units(L.Concatenate(name="stem")([L.Conv2D(6, 1, name=f"stem{i}")(image) for i in range(2)]))
+        pooled = L.GlobalAveragePooling2D(keepdims=True, name="mean")(L.Conv2D(8, 1, name="last")(x))
+        parent, chain = keras.Model(image, logits(pooled, 5, dropout=0.0)), ["stem", "first", "second", "third"]
+    qat = quantization.quantized(parent)
+    ranges = quantization.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
+    (shared,) = {ranges[name] for name in chain}
+    values = [value.numpy() for value in tensors(parent, chain)(IMAGES)]
+    expected = min(0.0, *(v.min() for v in values)), max(v.max() for v in values)
+    np.testing.assert_allclose(shared, expected, rtol=1e-6)
+    rounded = dict(zip(chain, tensors(qat, chain)(IMAGES), strict=True))
+    if kind == "dense block":
+        for before, after in itertools.pairwise(chain):  # what was rounded once comes through as it is
+            kept = rounded[before].numpy()
+            np.testing.assert_array_equal(rounded[after].numpy()[..., : kept.shape[-1]], kept)
+    file = export.convert(delegation.shipped(qat), "int8", IMAGES[:4])
+    # One is left for the block's stem, which is read by others too and so has a grid of its own.
+    assert lite.operators(file).count("QUANTIZE") == (1 if kind == "dense block" else 0)
+
+
+def test_a_concatenation_that_goes_into_two_keeps_its_own_grid() -> None:
+    image = L.Input((PX, PX, 3), name="image")
+    first = L.Concatenate(name="first")([L.Conv2D(4, 1, name=f"conv{i}")(image) for i in range(2)])
+    ends = [
+        L.Concatenate(name=f"end{i}")([first, L.Conv2D(4, 1, name=f"more{i}", kernel_initializer="ones")(first)])
+        for i in range(2)
+    ]
+    x = L.Concatenate(name="last")([L.Conv2D(4, 1, name=f"after{i}")(end) for i, end in enumerate(ends)])
+    pooled = L.GlobalAveragePooling2D(keepdims=True, name="mean")(x)
+    parent = keras.Model(image, logits(pooled, 5, dropout=0.0))
+    ranges = quantization.calibrate(quantization.quantized(parent), parent, [IMAGES], NORMALIZATION, 100)
+    assert len({ranges[name] for name in ("first", "end0", "last")}) == 3

@@ -174,8 +174,12 @@ def calibrate(
         for name in plan.outputs
         if readers[name] and all(_ignores_below_minus_3(layers[r], readers, layers) for r in readers[name])
     }
-    sources = [name for name, by in plan.outputs.items() if by == name]
+    sources = [name for name, by in plan.outputs.items() if by == name or name in plan.joined]
     observed = observe(model, sources, batches, method=method, percentile=percentile, floors=floors)
+    for name, by in plan.joined.items():
+        if name in observed:
+            low, high = observed[by]
+            observed[by] = min(low, observed[name][0]), max(high, observed[name][1])
     for name, by in plan.outputs.items():
         low, high = observed[by]
         low = max(low, floors.get(name, low))
@@ -263,6 +267,7 @@ class _Plan(NamedTuple):
 
     outputs: dict[str, str]  # a layer whose output is rounded -> the layer whose observed range it takes
     source: dict[str, str]  # a layer -> the rounding that its (first) input carries
+    joined: dict[str, str]  # a concatenation that goes into another -> the last one, whose range holds all of theirs
 
 
 def _plan(model: Any) -> _Plan:
@@ -270,6 +275,7 @@ def _plan(model: Any) -> _Plan:
     source: dict[str, str] = {}
     carried: dict[str, str] = {}  # a layer -> the rounding that its output carries
     graph = [(layer, sources, readers) for layer, sources, readers in calls(model)]
+    joined = _joined(graph)
     layers = {layer.name: layer for layer, _, _ in graph}
     readers_of = {layer.name: readers for layer, _, readers in graph}
     for layer, sources, readers in graph:
@@ -285,13 +291,37 @@ def _plan(model: Any) -> _Plan:
         if rule.output == "observed" and not grid_of_input:
             carried[layer.name] = layer.name
             if not (len(readers) == 1 and _rounds_for(layers[readers[0]], layer)):
-                outputs[layer.name] = layer.name
+                outputs[layer.name] = joined.get(layer.name, layer.name)
         elif grid_of_input:
             if source[layer.name] == INPUT:
                 raise UserError(f"layer {layer.name} pools the image itself; no rule to quantize that")
             carried[layer.name] = layer.name
             outputs[layer.name] = outputs[source[layer.name]]
-    return _Plan(outputs, source)
+    return _Plan(outputs, source, joined)
+
+
+def _joined(graph: list[tuple[Any, list[str], list[str]]]) -> dict[str, str]:
+    """Concatenations whose values go into one other, as they are, each with the last of such a chain.
+
+    On one grid none of them has to be rounded again: DenseNet's blocks copy all that they have so far at every layer,
+    ShuffleNet V2's units half of it.
+    """
+    layers = {layer.name: layer for layer, _, _ in graph}
+    readers_of = {layer.name: readers for layer, _, readers in graph}
+    last: dict[str, str] = {}
+    for layer, _, readers in reversed(graph):
+        if isinstance(layer, L.Concatenate):
+            reached, open_ends = set(), list(readers)
+            while open_ends:
+                name = open_ends.pop()
+                if isinstance(layers[name], L.Concatenate):
+                    reached.add(name)
+                elif rule_for(layers[name]).output == "none":
+                    open_ends += readers_of[name]
+            if len(reached) == 1:
+                (other,) = reached
+                last[layer.name] = last.get(other, other)
+    return last
 
 
 def _rounds_for(reader: Any, layer: Any) -> bool:

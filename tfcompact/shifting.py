@@ -23,8 +23,9 @@ from tfcompact.models.layers import ChannelShift
 from tfcompact.ranges import observe
 
 L = keras.layers
-MOST_NOISE = 4.0
-"""6 dB of one kind of noise among several: that of the activations stays as it was."""
+MOST_NOISE = 8.0
+"""9 dB of one kind of noise, which is small beside that of the activations: a DenseNet-121 of the leaderboard, in 8 bits
+without training, has 33.3 dB without any addition, 33.4 to 33.5 with a limit of 4 or 8, and 33.1 with none."""
 
 
 class _Place(NamedTuple):
