@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -103,7 +104,8 @@ def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -
     ax.set_title(
         f"Accuracy against {against}: up and to the left is better", loc="left", color=INK, fontsize=13, pad=28
     )
-    ax.text(0, 1.02, f"{setting.place}; {setting.images_text}", transform=ax.transAxes, color=QUIET, fontsize=9)
+    subtitle = f"{setting.place}; {setting.images_text}"
+    ax.text(0, 1.02, subtitle, transform=ax.transAxes, color=QUIET, fontsize=9).set_in_layout(False)  # however long
     logarithmic = wide(rows)
     if logarithmic:
         ax.set_xscale("log")
@@ -114,9 +116,8 @@ def panel(ax: Axes, setting: Setting, rows: list[Row], colour: dict[str, str]) -
     ax.set_ylabel("Top-1 accuracy in %", color=INK)
     cheaper = "cheaper" if setting.device_kind == "emulated" else "faster"
     note = f"Point area: file size. Dashed: the Pareto front (no file is both {cheaper} and more accurate)."
-    ax.annotate(
-        f"{note}\n{setting.caution or ''}", (0, -0.13), xycoords="axes fraction", va="top", color=QUIET, fontsize=8.5
-    )
+    lines = [note, *textwrap.wrap(setting.caution or "", 100)]
+    ax.annotate("\n".join(lines), (0, -0.13), xycoords="axes fraction", va="top", color=QUIET, fontsize=8.5)
     ax.margins(0.16, 0.18)
     ax.grid(color="#e8ebf0", linewidth=0.8)
     ax.set_axisbelow(True)

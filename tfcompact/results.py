@@ -46,7 +46,8 @@ class Setting:
         pinned = f", cores {self.affinity}" if self.affinity else ""
         mode = ", sustained" if self.mode == "sustained" else ""
         mode += "" if self.softmax else ", without softmax"
-        where = f"{self.processor or self.device} ({kind})"
+        where = self.processor or self.device
+        where += "" if "QEMU" in where else f" ({kind})"  # said already
         return f"{where}, {delegate}{by}, {threads_text(self.threads)}{pinned}{mode}"
 
     @property

@@ -18,6 +18,7 @@ from tfcompact import export, models, quantization, space
 from tfcompact.delegation import shipped
 from tfcompact.errors import UserError
 from tfcompact.lowering import lower
+from tfcompact.shifting import shifted
 from tfcompact.space import Architecture
 from tfcompact.types import Normalization
 
@@ -32,7 +33,8 @@ def int8_file(model: Any) -> bytes:
     Its operators are those of the file that `quantize` and `export` make of the trained network; its answers mean
     nothing. The model is not changed. Raises `UserError` for a layer that has no 8-bit form.
     """
-    parent = lower(model)
+    rng = np.random.default_rng(0)
+    parent = shifted(lower(model), [rng.uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)])
     qat = quantization.quantized(parent)
     zero_point, step = quantization.grid(Normalization((128.0,), (127.5,)))
     ranges = {quantization.INPUT: (-zero_point * step, (255 - zero_point) * step)}
@@ -46,7 +48,6 @@ def int8_file(model: Any) -> bytes:
         variables = qat.get_layer(name)._output_quantizer_vars
         variables["min_var"].assign(low)
         variables["max_var"].assign(high)
-    rng = np.random.default_rng(0)
     for layer in qat.layers:
         weights = getattr(layer, "_weight_vars", ())  # of a kernel and, mostly, a bias
         for variable, _, _ in weights[1:]:  # the converter drops a bias of zeros, which a trained network has not

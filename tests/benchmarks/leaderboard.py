@@ -33,6 +33,7 @@ from tfcompact.measure import host
 from tfcompact.pipeline import Pipeline, suitable_px
 from tfcompact.plots import INK, PALE, PALETTE, QUIET
 from tfcompact.recipe import configured
+from tfcompact.shifting import shifted
 from tfcompact.target import Target
 from tfcompact.types import Accuracy, Normalization
 
@@ -68,9 +69,9 @@ def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
     if not file.exists():
         spec = models.spec(name)
         network = models.build(name, px=px, classes=10, aux=True)
-        parent = lower(graph.inference(network))
-        qat = quantization.quantized(parent)
         noise = np.random.default_rng(0).normal(size=(BATCH, px, px, 3)).astype(np.float32)
+        parent = shifted(lower(graph.inference(network)), [noise])
+        qat = quantization.quantized(parent)
         quantization.calibrate(qat, parent, [noise], Normalization((128.0,), (127.5,)), 99.99)
         fit_cost = _cost(network, noise, configured("fit", {}), spec.aux_weight or 0.0, None)
         config = configured("quantize", {})
