@@ -288,12 +288,12 @@ def test_a_benchmark_gives_a_row_that_python_reads(kotlin, tmp_path):
     image = np.arange(32 * 32 * 3, dtype=np.uint32).astype(np.uint8)
     (tmp_path / "image").write_bytes(image.tobytes())
     extras = [f"model={path}", f"out={out}", "accelerator=gpu", "threads=2", f"image={tmp_path / 'image'}"]
-    (said,) = kotlin(["benchmark", *extras, "warmup=3", "runs=20", "min_seconds=0.1"])
+    (said,) = kotlin(["benchmark", *extras, "warmup=3", "warmup_seconds=0.02", "runs=20", "min_seconds=0.1"])
     row = Measurement.from_json(json.loads(out.read_text()))
     assert (len(row.wall_ms), set(row.wall_ms)) == (50, {2.0})  # 0.1 s at 2 ms a run
-    assert said == {"runs": 1 + 2 + 50, "output": str(int(image.astype(np.uint8).sum()))}
+    assert said == {"runs": 1 + 10 + 50, "output": str(int(image.astype(np.uint8).sum()))}
     assert (row.cold.load_ms, row.cold.compile_ms, row.cold.first_ms) == (1.5, 30.0, 9.0)
-    assert (row.backend, row.delegate, row.threads, row.warmup_runs) == ("litert_app", "gpu", 2, 3)
+    assert (row.backend, row.delegate, row.threads, row.warmup_runs) == ("litert_app", "gpu", 2, 11)
     assert row.artifact_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert row.validity == {"fell_back": False, "cut_short": False, "throttled": True}
     assert (row.before.thermal_status, row.after.thermal_status) == (0, 1)

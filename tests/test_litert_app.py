@@ -166,10 +166,12 @@ def test_a_whole_run(phone, job):
     assert f"am start -W -n {PACKAGE}/.BenchmarkActivity" in out.command
     start = next(words for words in phone.said() if words[0] == "start" and "accelerator" in words)
     extras = {start[i + 1]: start[i + 2] for i, word in enumerate(start) if word == "--es"}
-    assert {name: extras[name] for name in ("accelerator", "threads", "warmup", "runs", "min_seconds")} == {
+    names = ("accelerator", "threads", "warmup", "warmup_seconds", "runs", "min_seconds")
+    assert {name: extras[name] for name in names} == {
         "accelerator": "gpu",
         "threads": "2",
         "warmup": "10",
+        "warmup_seconds": "0.5",
         "runs": "60",
         "min_seconds": "1",
     }
@@ -226,7 +228,7 @@ def test_an_app_that_ends_without_a_word(phone, job):
     backend.prepare(phone)
     phone.does("nothing")
     phone.program("pidof", "#!/bin/sh\nexit 1\n")
-    with pytest.raises(UserError, match="wrote no result within 350 s, or was ended by Android"):
+    with pytest.raises(UserError, match="wrote no result within 350.5 s, or was ended by Android"):
         backend.run(phone, job)
     phone.log = (
         "11-24 12:50:02.123  4711  4722 E AndroidRuntime: FATAL EXCEPTION: benchmark\n"
@@ -242,7 +244,7 @@ def test_the_wait_has_an_end(phone, job, monkeypatch):
     backend.prepare(phone)
     phone.does("nothing")
     monkeypatch.setattr(litert_app, "SLACK_S", 0.0)
-    with pytest.raises(UserError, match="wrote no result within 2.5 s"):
+    with pytest.raises(UserError, match="wrote no result within 3 s"):
         backend.run(phone, replace(job, max_seconds=0.5, warmup=1, image=b""))
 
 

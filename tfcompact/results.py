@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,9 @@ class Row:
     setting: Setting
     instructions: int | None = None
     cold_ms: float | None = None  # from the file to the first answer
+    p5_ms: float | None = None
+    p95_ms: float | None = None
+    mad_ms: float | None = None  # median of the absolute differences from the median
 
     @property
     def name(self) -> str:
@@ -215,7 +219,17 @@ def _row(m: Measurement, root: Path) -> Row:
         setting=setting,
         instructions=None if m.instructions is None else int(m.instructions),
         cold_ms=_cold_ms(m.cold),
+        p5_ms=m.percentile_ms(5),
+        p95_ms=m.percentile_ms(95),
+        mad_ms=_mad_ms(m.wall_ms),
     )
+
+
+def _mad_ms(samples: Sequence[float]) -> float | None:
+    if not samples:
+        return None
+    middle = statistics.median(samples)
+    return float(statistics.median(abs(sample - middle) for sample in samples))
 
 
 def _cold_ms(cold: ColdStart | None) -> float | None:

@@ -1,13 +1,13 @@
 // Runs one .tflite file through libLiteRt.so and prints what was measured as one line of JSON.
 //
 //   runner LIBRARY MODEL [--input FILE] [--output FILE] [--threads N] [--kernels xnnpack|builtin]
-//          [--warmup N] [--runs N] [--min-seconds S] [--max-seconds S] [--profile] [--marker]
+//          [--warmup N] [--warmup-seconds S] [--runs N] [--min-seconds S] [--max-seconds S] [--profile] [--marker]
 //
 // The file must have one signature. --input holds the raw bytes of its input, --output gets those of its answer, if
 // it has one of each; without --input every input is filled with fixed pseudo-random values. Only the call that runs
 // the network is timed: elapsed time (CLOCK_MONOTONIC) and processor time of all threads, in nanoseconds, one value a
-// run, none dropped. Timed runs go on until there are --runs of them and --min-seconds of them, and end at
-// --max-seconds.
+// run, none dropped. Untimed runs come first, until there are --warmup of them and --warmup-seconds. Timed runs go on
+// until there are --runs of them and --min-seconds of them, and end at --max-seconds.
 // --profile also prints the operators with their times, and the runtime's own table of them to standard error; the
 // times of such a run are not comparable. --marker surrounds each timed run with a system call that does not exist,
 // by which an emulator's plugin knows where to count; an app's seccomp filter would kill the process for it.
@@ -110,7 +110,7 @@ API(DECLARE)
 static struct {
   const char *library, *model, *input, *output, *kernels;
   long threads, warmup, runs;
-  double min_seconds, max_seconds;
+  double warmup_seconds, min_seconds, max_seconds;
   bool profile, marker;
 } options = {.kernels = "xnnpack", .threads = 1, .warmup = 10, .runs = 100, .min_seconds = 1, .max_seconds = 150};
 
@@ -239,6 +239,8 @@ static void parse(int argc, char **argv) {
       options.threads = whole(name, value, 1);
     } else if (!strcmp(name, "--warmup")) {
       options.warmup = whole(name, value, 0);
+    } else if (!strcmp(name, "--warmup-seconds")) {
+      options.warmup_seconds = seconds(name, value);
     } else if (!strcmp(name, "--runs")) {
       options.runs = whole(name, value, 1);
     } else if (!strcmp(name, "--min-seconds")) {
@@ -415,8 +417,11 @@ int main(int argc, char **argv) {
   int64_t first_start = now_ns(CLOCK_MONOTONIC);
   CHECK(LiteRtRunCompiledModel, compiled, 0, inputs, input, outputs, output);
   int64_t first_end = now_ns(CLOCK_MONOTONIC);
-  for (long i = 0; i < options.warmup; i++)
+  long warmups = 0;
+  while (warmups < options.warmup || now_ns(CLOCK_MONOTONIC) - first_end < options.warmup_seconds * 1e9) {
     CHECK(LiteRtRunCompiledModel, compiled, 0, inputs, input, outputs, output);
+    warmups++;
+  }
 
   if (options.profile) {
     CHECK(LiteRtCompiledModelGetProfiler, compiled, &profiler);
@@ -456,7 +461,7 @@ int main(int argc, char **argv) {
   if (options.output) write_output(output[0]);
 
   printf("{\"kernels\": \"%s\", \"threads\": %ld, \"warmup\": %ld, ", options.kernels, options.threads,
-         options.warmup);
+         warmups);
   printf("\"open_ms\": %.6f, \"load_ms\": %.6f, ", (opened - start) / 1e6, (loaded - opened) / 1e6);
   printf("\"compile_ms\": %.6f, ", (compiled_at - compile_start) / 1e6);
   printf("\"first_ms\": %.6f, ", (first_end - first_start) / 1e6);

@@ -51,7 +51,8 @@ def job(path: Path, **options) -> Job:
         classes=model.classes,
         normalization=Normalization(),
     )
-    short = {"delegate": "xnnpack", "threads": 1, "warmup": 1, "repeats": 5, "min_seconds": 0.0, "max_seconds": 20.0}
+    short = {"delegate": "xnnpack", "threads": 1, "warmup": 1, "repeats": 5}
+    short |= {"warmup_seconds": 0.0, "min_seconds": 0.0, "max_seconds": 20.0}
     return Job(path, artifact, image=image(model).tobytes(), remote=str(path), **(short | options))
 
 

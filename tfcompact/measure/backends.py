@@ -30,6 +30,7 @@ class Job:
     image: bytes
     remote: str = ""
     warmup: int = 10
+    warmup_seconds: float = 0.5
     repeats: int = 100
     min_seconds: float = 1.0
     max_seconds: float = 150.0

@@ -27,7 +27,6 @@ CLASSIC, LITERT = "TensorFlow Lite", "LiteRT"
 DELEGATES = {CLASSIC: ("xnnpack", "builtin", "gpu", "nnapi"), LITERT: ("xnnpack", "gpu", "npu")}
 MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "ARM64", 243: "RISC-V"}
 """`e_machine` of the ELF header, in the words of an error: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html"""
-WARMUP_SECONDS = 0.5
 SLACK_S = 180.0
 """Seconds beyond warm-up and runs in which a file must be read and compiled: a GPU's programs can take a minute."""
 
@@ -86,7 +85,7 @@ class BenchmarkModel:
         result_path = f"{tool.remote}.{job.artifact.sha256[:8]}.result"
         command = command_line(tool.remote, tool.flags, tool.dialect, job, full=self.require_full_delegation)
         saved = f" --result_file_path={shlex.quote(result_path)}" if "result_file_path" in tool.flags else ""
-        timeout_s = job.max_seconds + job.warmup * 2 + SLACK_S
+        timeout_s = job.max_seconds + job.warmup_seconds + job.warmup * 2 + SLACK_S
         done = phone.shell(command + saved, timeout_s=timeout_s)
         said = f"{done.out}\n{done.err}"
         if done.code != 0:
@@ -156,7 +155,7 @@ def command_line(program: str, flags: frozenset[str], dialect: str, job: Job, *,
         "graph": job.remote,
         "num_threads": job.threads,
         "warmup_runs": job.warmup,
-        "warmup_min_secs": WARMUP_SECONDS,
+        "warmup_min_secs": job.warmup_seconds,
         "num_runs": job.repeats,
         "min_secs": job.min_seconds,
         "max_secs": job.max_seconds,

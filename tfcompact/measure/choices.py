@@ -65,6 +65,7 @@ class Config:
     formats: tuple[str, ...] = opt((), "only files of these formats; all of the export")
     affinity: str | None = opt(None, "cores to run on: big (unless given), little, all, or a mask as f0")
     warmup: int = opt(10, "untimed runs before the first timed one")
+    warmup_seconds: float = opt(0.5, "seconds at least of untimed runs")
     repeats: int = opt(100, f"timed runs at least, {FEWEST_RUNS} or more")
     rounds: int = opt(3, "turns that the timed runs of a file are spread over, between those of the others")
     min_seconds: float = opt(1.0, "timed seconds at least, for each file")
@@ -90,6 +91,7 @@ class Config:
         if self.affinity not in (None, "all") and not BACKENDS[self.backend].pins:
             raise UserError(f"the back end {self.backend} cannot choose cores; leave --affinity {self.affinity} away")
         require(self.warmup >= 1, "warmup", self.warmup, "at least 1")
+        require(self.warmup_seconds >= 0, "warmup_seconds", self.warmup_seconds, "0 or more")
         require(self.repeats >= FEWEST_RUNS, "repeats", self.repeats, f"at least {FEWEST_RUNS}")
         require(1 <= self.rounds <= self.repeats, "rounds", self.rounds, f"from 1 to {self.repeats}, the repeats")
         require(self.min_seconds >= 0, "min_seconds", self.min_seconds, "0 or more")

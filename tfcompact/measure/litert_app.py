@@ -78,6 +78,7 @@ class LitertApp:
             "accelerator": job.delegate,
             "threads": str(job.threads),
             "warmup": str(job.warmup),
+            "warmup_seconds": f"{job.warmup_seconds:g}",
             "runs": str(job.repeats),
             "min_seconds": f"{job.min_seconds:g}",
             "max_seconds": f"{job.max_seconds:g}",
@@ -89,7 +90,7 @@ class LitertApp:
                 image = Path(scratch) / "input.bin"
                 image.write_bytes(job.image)
                 _copy(phone, phone.push_by_sha256(image), extras["image"])
-        answer = self._started(phone, extras, job.max_seconds + 2.0 * job.warmup + SLACK_S)
+        answer = self._started(phone, extras, job.max_seconds + job.warmup_seconds + 2.0 * job.warmup + SLACK_S)
         row = _row(answer.json, job)
         flags = dict(row.validity) | {"fell_back": False}
         took = _took(job.delegate, answer.log)

@@ -118,7 +118,8 @@ class Native:
             answer = f"{home}/output-{uuid.uuid4().hex[:12]}.bin"
             limits = ("--min-seconds", f"{job.min_seconds:g}", "--max-seconds", f"{job.max_seconds:g}")
             common = ("--input", remote_image, "--threads", str(job.threads), "--kernels", job.delegate)
-            timed = ("--warmup", str(job.warmup), "--runs", str(job.repeats), *limits, "--output", answer)
+            warmup = ("--warmup", str(job.warmup), "--warmup-seconds", f"{job.warmup_seconds:g}")
+            timed = (*warmup, "--runs", str(job.repeats), *limits, "--output", answer)
             runs = PROFILED_RUNS if job.profile else 1
             looked_at = (
                 "--warmup",
@@ -132,7 +133,7 @@ class Native:
 
             def call(*arguments: str) -> tuple[str, str, dict[str, Any]]:
                 command = command_line(bundle, home, job.affinity, (job.remote, *common, *arguments))
-                result = phone.shell(command, job.max_seconds + GRACE_S)
+                result = phone.shell(command, job.max_seconds + job.warmup_seconds + GRACE_S)
                 log = f"$ {command}\n{result.err}{result.out}"
                 return command, log, parse(result.code, result.out, result.err, f"{job.path} on the device")
 

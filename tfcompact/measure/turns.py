@@ -162,6 +162,7 @@ class Place:
             image=series.file.image,
             remote=remote,
             warmup=config.warmup,
+            warmup_seconds=config.warmup_seconds,
             repeats=math.ceil(config.repeats / self.rounds),
             min_seconds=sustained or config.min_seconds / self.rounds,
             max_seconds=config.max_seconds + sustained,

@@ -27,6 +27,7 @@ data class Request(
     val minSeconds: Double = 1.0,
     val maxSeconds: Double = 150.0,
     val image: String? = null,
+    val warmupSeconds: Double = 0.5,
 ) {
     init {
         if (accelerator !in ACCELERATORS) {
@@ -36,12 +37,14 @@ data class Request(
             if (value < 1) throw UserError("$name must be at least 1, not $value")
         }
         if (minSeconds < 0 || maxSeconds <= 0) throw UserError("min_seconds and max_seconds must be positive")
+        if (warmupSeconds < 0) throw UserError("warmup_seconds must be 0 or more, not $warmupSeconds")
     }
 
     companion object {
         val ACCELERATORS = listOf("cpu", "gpu", "npu")
         private val NAMES = listOf(
             "model", "out", "accelerator", "threads", "warmup", "runs", "min_seconds", "max_seconds", "image",
+            "warmup_seconds",
         )
 
         /**
@@ -60,6 +63,7 @@ data class Request(
                 extras["out"] ?: throw UserError("no path for the result; give --es out PATH"),
                 extras["accelerator"] ?: "cpu", int("threads", 1), int("warmup", 10), int("runs", 100),
                 double("min_seconds", 1.0), double("max_seconds", 150.0), extras["image"],
+                double("warmup_seconds", 0.5),
             )
         }
     }
@@ -101,7 +105,12 @@ fun benchmark(
             return machine.nanoTime() - from
         }
         val firstMs = timed() / 1e6
-        repeat(request.warmup - 1) { engine.run() }
+        val warmFrom = machine.nanoTime()
+        var warmups = 1 // the first one, too
+        while (warmups < request.warmup || (machine.nanoTime() - warmFrom) / 1e9 < request.warmupSeconds) {
+            engine.run()
+            warmups++
+        }
         val samples = ArrayList<Double>(request.runs)
         val from = machine.nanoTime()
         fun seconds(): Double = (machine.nanoTime() - from) / 1e9
@@ -124,7 +133,7 @@ fun benchmark(
             runtime = engine.runtime,
             delegate = request.accelerator,
             threads = request.threads,
-            warmupRuns = request.warmup,
+            warmupRuns = warmups,
             wallMs = samples,
             started = started,
             backend = "litert_app",
