@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from tfcompact.errors import UserError
 from tfcompact.types import Artifact, ColdStart, OperatorTime, Summary
 
 
@@ -65,6 +66,14 @@ class Outcome:
     flags: dict[str, bool] = field(default_factory=dict)
 
 
+class RunFailed(UserError):
+    """A file did not run on a device, with the command line and all that was said, for the log that is kept of it."""
+
+    def __init__(self, message: str, *, command: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.command, self.log = command, log
+
+
 class Backend(Protocol):
     """One way to run a file. `delegates` are those that it takes, the default first."""
 
@@ -78,5 +87,9 @@ class Backend(Protocol):
         """
 
     def run(self, phone: Any, job: Job) -> Outcome:
-        """Runs the file. Raises `UserError`, in one line, where it does not run; of these, `adb.DeviceGone` where the
-        device went away."""
+        """Runs the file. Raises `UserError`, in one line, where it does not run: `RunFailed` where there is something
+        to be read of it, `adb.DeviceGone` where the device went away.
+
+        What was timed is not given up for what comes after: an answer that cannot be fetched, or a profile that
+        fails, is left out of the `Outcome`, with a flag (`answer_lost`, `profile_failed`).
+        """
