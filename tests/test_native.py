@@ -17,6 +17,7 @@ from native.standin import LocalPhone
 from tfcompact import lite
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import bundle, emulated, native
+from tfcompact.measure.backends import RunFailed
 
 here = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64" or not shutil.which("gcc"),
@@ -230,3 +231,34 @@ def test_the_arm64_bundle_gives_this_computers_answer_to_the_bit(files, tmp_path
     assert found.output == small_files.answer(files[name])
     assert found.partitions == lite.partitions(files[name]).count
     assert len(found.wall_ms) == 5
+
+
+@here
+def test_times_outlive_what_fails_after_them(files, cache, phone, monkeypatch):
+    """The cable may go, or the profile fail: what was timed is kept, and flags say what is missing."""
+    backend = native.Native(cache)
+    backend.prepare(phone)
+
+    def gone(remote, local):
+        raise UserError("the device went away")
+
+    monkeypatch.setattr(phone, "pull", gone)
+    found = backend.run(phone, small_files.job(files["int8"]))
+    assert (len(found.wall_ms), found.output, found.flags["answer_lost"]) == (5, None, True)
+    assert "the answer was not fetched: the device went away" in found.log
+    shell = phone.shell
+    monkeypatch.setattr(phone, "shell", lambda c, t=60.0: shell("echo broken >&2; exit 3" if "--profile" in c else c))
+    found = backend.run(phone, small_files.job(files["int8"]))
+    assert (len(found.wall_ms), found.total_nodes, found.flags["profile_failed"]) == (5, None, True)
+    assert "the operators were not seen: " in found.log
+    assert "broken" in found.log
+
+
+@here
+def test_a_failure_carries_its_command_and_what_was_said(files, cache, phone, tmp_path):
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(files["int8"].read_bytes()[:400])
+    with pytest.raises(RunFailed) as failure:
+        native.Native(cache).run(phone, dataclasses.replace(small_files.job(files["int8"]), remote=str(broken)))
+    assert "./runner" in failure.value.command
+    assert failure.value.command in failure.value.log

@@ -74,7 +74,7 @@ class Delegation:
 
 @dataclass(frozen=True)
 class Log:
-    """One run of the tool. Memory in MB of 10^6 bytes."""
+    """One run of the tool. Memory is the peak that it watched for, in MB of 10^6 bytes."""
 
     summary: Summary
     cold: ColdStart | None
@@ -218,8 +218,8 @@ def read_result_file(content: bytes) -> ResultFile:
 
     count, warmup = number(misc, 2), number(misc, 3)
     summary = Summary(int(count or 0), None, ms(2), ms(3), ms(1), ms(4), p5_ms=ms(6), p50_ms=ms(5), p95_ms=ms(7))
-    peak, overall = number(memory, 3), number(memory, 2)
-    held = peak * MIB_IN_MB if peak else overall * 1024 / 1e6 if overall else None
+    peak = number(memory, 3)
+    held = peak * MIB_IN_MB if peak else None
     return ResultFile(summary, ColdStart(None, ms(8), ms(9)), int(warmup or 0), held)
 
 
@@ -271,15 +271,12 @@ def _footer(clean: list[str]) -> ColdStart | None:
 
 
 def _memory(clean: list[str]) -> float | None:
-    """The peak that was watched for where there is one, else what the process grew by, in MB of 10^6 bytes."""
-    watched = grown = None
+    """The peak that was watched for, in MB of 10^6 bytes. What the process grew by is another quantity."""
+    watched = None
     for line in clean:
         if match := re.search(rf"via periodic monitoring[^:]*: ({_NUMBER})|peak_mem_mb[=:] ?({_NUMBER})", line):
             watched = float(match[1] or match[2])
-        elif match := re.search(rf"[Mm]emory footprint.*\(MB\):.*\boverall=({_NUMBER})", line):
-            grown = float(match[1])
-    found = watched or grown
-    return found * MIB_IN_MB if found else None
+    return watched * MIB_IN_MB if watched else None
 
 
 def _block(clean: list[str]) -> tuple[int, Log] | None:
@@ -306,7 +303,7 @@ def _block(clean: list[str]) -> tuple[int, Log] | None:
         values.get("Inference (std)"),
     )
     cold = ColdStart(None, values.get("Model initialization"), values.get("Warmup (first)"))
-    held = values.get("Peak memory") or values.get("Overall footprint")
+    held = values.get("Peak memory")
     return count, Log(summary, cold, runs.get("Warmup (avg)", 0), held * MIB_IN_MB if held else None)
 
 

@@ -14,19 +14,26 @@ import binascii
 import hashlib
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import benchmark_log
-from tfcompact.measure.backends import Job, Outcome
+from tfcompact.measure.backends import Job, Outcome, RunFailed
 from tfcompact.types import OperatorTime, Summary
 
 CLASSIC, LITERT = "TensorFlow Lite", "LiteRT"
 DELEGATES = {CLASSIC: ("xnnpack", "builtin", "gpu", "nnapi"), LITERT: ("xnnpack", "gpu", "npu")}
 MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "ARM64", 243: "RISC-V"}
 """`e_machine` of the ELF header, in the words of an error: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html"""
+OURS = (
+    *("graph", "num_threads", "warmup_runs", "warmup_min_secs", "num_runs", "min_secs", "max_secs"),
+    *("result_file_path", "report_peak_memory_footprint", "require_full_delegation", "enable_op_profiling"),
+    *("use_cpu", "use_gpu", "use_npu", "use_nnapi", "use_xnnpack", "use_profiler"),
+)
+"""Flags that follow from a `Job`, which the user's own must not contradict."""
 SLACK_S = 180.0
 """Seconds beyond warm-up and runs in which a file must be read and compiled: a GPU's programs can take a minute."""
 
@@ -44,19 +51,28 @@ class BenchmarkModel:
     """Runs files with a `benchmark_model` binary for the phone's processor, given by its path on this computer.
 
     Without `require_full_delegation` a delegate may leave operators to the CPU: the row says so in `validity`, and
-    says what ran where it took none. With it, such a file is an error.
+    says what ran where it took none. With it, such a file is an error. `arguments` are more flags of the tool's,
+    as typed (`--gpu_backend=cl --xnnpack_force_fp16=true`). Raises `UserError` for a flag that is given already.
     """
 
     name = "benchmark_model"
     delegates = ("xnnpack", "builtin", "gpu", "nnapi", "npu")
 
-    def __init__(self, binary: str | Path | None, *, require_full_delegation: bool = False) -> None:
+    def __init__(
+        self, binary: str | Path | None, *, require_full_delegation: bool = False, arguments: str = ""
+    ) -> None:
         if binary is None or not str(binary):
             raise UserError(
                 "the back end benchmark_model needs the tool's binary for Android; give it: --benchmark-model PATH"
             )
         self.binary = Path(binary)
         self.require_full_delegation = require_full_delegation
+        self.arguments = tuple(shlex.split(arguments))
+        for word in self.arguments:
+            if not re.fullmatch(r"--\w+=.*", word) or word[2:].partition("=")[0] in OURS:
+                raise UserError(
+                    f"--benchmark-args takes flags as --name=value that no other option sets, not {word!r}"
+                )
         self._tools: dict[str, _Tool] = {}
         self._kind = _kind(self.binary)
         self._sha256 = hashlib.sha256(self.binary.read_bytes()).hexdigest()
@@ -83,20 +99,36 @@ class BenchmarkModel:
             self.prepare(phone)
         tool = self._tools[phone.serial]
         result_path = f"{tool.remote}.{job.artifact.sha256[:8]}.result"
-        command = command_line(tool.remote, tool.flags, tool.dialect, job, full=self.require_full_delegation)
+        command = command_line(
+            tool.remote, tool.flags, tool.dialect, job, full=self.require_full_delegation, more=self.arguments
+        )
         saved = f" --result_file_path={shlex.quote(result_path)}" if "result_file_path" in tool.flags else ""
+        if saved:  # one of an earlier run must not be taken for this one's
+            phone.shell(f"rm -f {shlex.quote(result_path)}", timeout_s=30)
         timeout_s = job.max_seconds + job.warmup_seconds + job.warmup * 2 + SLACK_S
         done = phone.shell(command + saved, timeout_s=timeout_s)
         said = f"{done.out}\n{done.err}"
         if done.code != 0:
-            raise UserError(self._failure(job, done.code, said))
-        log = benchmark_log.read(said)
+            raise self._failure(job, done.code, said, command + saved)
+        try:
+            log = benchmark_log.read(said)
+        except UserError as error:
+            raise RunFailed(str(error), command=command + saved, log=said) from None
         ran, nodes, flags = judged(job.delegate, benchmark_log.delegations(said))
         if self.require_full_delegation and job.delegate not in ("xnnpack", "builtin") and any(flags.values()):
-            raise UserError(self._failure(job, 0, "not all operators were taken by the delegate"))
+            wanting = "not all operators were taken by the delegate"
+            raise self._failure(job, 0, wanting, command + saved, said)
+        # From here on there are times, which nothing that fails later may take away.
         told = self._result_file(phone, result_path) if saved else None
         summary = log.summary if told is None else _filled(log.summary, told.summary)
-        operators, profile_log = self._profile(phone, tool, job, timeout_s) if job.profile else ((), "")
+        operators: tuple[OperatorTime, ...] = ()
+        profile_log = ""
+        if job.profile:
+            try:
+                operators, profile_log = self._profile(phone, tool, job, timeout_s)
+            except UserError as error:
+                profile_log = f"\n# no profile: {error}\n{getattr(error, 'log', '')}"
+            flags |= {} if operators else {"profile_failed": True}
         return Outcome(
             runtime=f"benchmark_model of {tool.dialect}, sha256 {self._sha256[:12]}",
             delegate=ran,
@@ -115,39 +147,44 @@ class BenchmarkModel:
 
     def _profile(self, phone: Any, tool: _Tool, job: Job, timeout_s: float) -> tuple[tuple[OperatorTime, ...], str]:
         """The operators' times from a run of their own: being watched makes every operator slower."""
-        command = command_line(tool.remote, tool.flags, tool.dialect, replace(job, repeats=50, min_seconds=0.0))
+        fewer = replace(job, repeats=50, min_seconds=0.0)
+        command = command_line(tool.remote, tool.flags, tool.dialect, fewer, more=self.arguments)
         command += " --use_profiler=true" if tool.dialect == LITERT else " --enable_op_profiling=true"
         done = phone.shell(command, timeout_s=timeout_s)
         said = f"{done.out}\n{done.err}"
         if done.code != 0:
-            raise UserError(self._failure(job, done.code, said))
+            raise self._failure(job, done.code, said, command)
         return benchmark_log.operators(said), f"\n$ {command}\n{said}"
 
     def _result_file(self, phone: Any, path: str) -> benchmark_log.ResultFile | None:
-        """What the tool saved, or None where it saved nothing: its log has the same, less exactly."""
+        """What the tool saved, or None where it saved nothing of use: its log has the same, less exactly."""
         quoted = shlex.quote(path)
-        got = phone.shell(f"base64 {quoted} && rm -f {quoted}", timeout_s=30)
-        if got.code != 0:
-            return None
         try:
+            got = phone.shell(f"base64 {quoted} && rm -f {quoted}", timeout_s=30)
+            if got.code != 0:
+                return None
             return benchmark_log.read_result_file(base64.b64decode("".join(got.out.split()), validate=True))
-        except binascii.Error:
+        except (UserError, binascii.Error):
             return None
 
-    def _failure(self, job: Job, code: int, said: str) -> str:
+    def _failure(self, job: Job, code: int, why: str, command: str, said: str | None = None) -> RunFailed:
         status = f" with status {code}" if code else ""
         remedy = "; try another of --delegates" if job.delegate not in ("xnnpack", "builtin") else ""
-        return (
+        return RunFailed(
             f"benchmark_model did not run {job.path.name} with {job.delegate}{status} "
-            f"({benchmark_log.last_words(said)}){remedy}"
+            f"({benchmark_log.last_words(why)}){remedy}",
+            command=command,
+            log=why if said is None else said,
         )
 
 
-def command_line(program: str, flags: frozenset[str], dialect: str, job: Job, *, full: bool = False) -> str:
+def command_line(
+    program: str, flags: frozenset[str], dialect: str, job: Job, *, full: bool = False, more: Sequence[str] = ()
+) -> str:
     """The line of shell for a device that runs the tool on `job`. `flags` are those that its `--help` lists.
 
-    `full` has the tool fail where the delegate leaves an operator to the CPU. Raises `UnknownName` or `UserError`
-    where the dialect, or the build, has no such delegate.
+    `full` has the tool fail where the delegate leaves an operator to the CPU; `more` are flags of the user's. Raises
+    `UnknownName` or `UserError` where the dialect, or the build, has no such delegate.
     """
     if job.delegate not in DELEGATES[dialect]:
         raise UnknownName(f"delegate of {dialect}'s benchmark_model", job.delegate, DELEGATES[dialect])
@@ -159,6 +196,7 @@ def command_line(program: str, flags: frozenset[str], dialect: str, job: Job, *,
         "num_runs": job.repeats,
         "min_secs": job.min_seconds,
         "max_secs": job.max_seconds,
+        "report_peak_memory_footprint": True,
     }
     accelerated = job.delegate not in ("xnnpack", "builtin")
     needed = f"use_{job.delegate}"
@@ -176,7 +214,8 @@ def command_line(program: str, flags: frozenset[str], dialect: str, job: Job, *,
         words["require_full_delegation"] = True
     pinned = f"taskset {job.affinity} " if job.affinity else ""
     known = {name: value for name, value in words.items() if name in flags}
-    return f"{pinned}{shlex.quote(program)} " + " ".join(f"--{name}={_word(value)}" for name, value in known.items())
+    given = [f"--{name}={_word(value)}" for name, value in known.items()] + [shlex.quote(word) for word in more]
+    return f"{pinned}{shlex.quote(program)} {' '.join(given)}"
 
 
 def judged(

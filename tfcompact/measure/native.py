@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from tfcompact import lite
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.backends import Job, Outcome
+from tfcompact.measure.backends import Job, Outcome, RunFailed
 from tfcompact.measure.bundle import RUNTIME_VERSION, TARGETS, Bundle, build_bundle
 from tfcompact.types import ColdStart, OperatorTime
 
@@ -135,14 +135,27 @@ class Native:
                 command = command_line(bundle, home, job.affinity, (job.remote, *common, *arguments))
                 result = phone.shell(command, job.max_seconds + job.warmup_seconds + GRACE_S)
                 log = f"$ {command}\n{result.err}{result.out}"
-                return command, log, parse(result.code, result.out, result.err, f"{job.path} on the device")
+                try:
+                    return command, log, parse(result.code, result.out, result.err, f"{job.path} on the device")
+                except UserError as error:
+                    raise RunFailed(str(error), command=command, log=log) from None
 
             command, log, data = call(*timed)
-            local = Path(scratch) / "output.bin"
-            phone.pull(answer, local)
-            phone.shell(f"rm -f {shlex.quote(answer)}")
-            _, profile_log, profile = call(*looked_at)
-            return outcome(job, data, profile, command=command, log=log + profile_log, output=local.read_bytes())
+            # From here on there are times, which nothing that fails later may take away.
+            output, profile = None, None
+            try:
+                local = Path(scratch) / "output.bin"
+                phone.pull(answer, local)
+                output = local.read_bytes()
+                phone.shell(f"rm -f {shlex.quote(answer)}")
+            except UserError as error:
+                log += f"# the answer was not fetched: {error}\n"
+            try:
+                _, profile_log, profile = call(*looked_at)
+                log += profile_log
+            except UserError as error:
+                log += f"# the operators were not seen: {error}\n{getattr(error, 'log', '')}"
+            return outcome(job, data, profile, command=command, log=log, output=output)
 
     def _prepared(self, phone: Phone) -> tuple[Bundle, str]:
         """The bundle, and the directory on the device that holds it."""
@@ -231,15 +244,19 @@ def delegation(events: Sequence[Sequence[Any]]) -> tuple[int, int, int]:
 def outcome(
     job: Job,
     data: Mapping[str, Any],
-    profile: Mapping[str, Any],
+    profile: Mapping[str, Any] | None,
     *,
     command: str,
     log: str,
-    output: bytes,
+    output: bytes | None,
 ) -> Outcome:
-    """What the runner's two lines of JSON say: that of the timed runs, and that of the runs looked at."""
-    runs = len(profile["wall_ns"])
-    facts = delegation_facts(job, profile)
+    """What the runner's two lines of JSON say: that of the timed runs, and that of the runs looked at.
+
+    Without the second nobody knows which kernels ran, and a flag says so; another, that there is no `output`.
+    """
+    facts: dict[str, Any] = delegation_facts(job, profile) if profile else {"delegate": job.delegate, "flags": {}}
+    lost = {"profile_failed": profile is None, "answer_lost": output is None}
+    facts["flags"] |= {name: True for name, raised in lost.items() if raised}
     return Outcome(
         runtime=RUNTIME,
         command=command,
@@ -248,7 +265,7 @@ def outcome(
         process_ms=tuple(ns / 1e6 for ns in data["process_ns"]),
         warmup_runs=int(data["warmup"]),
         cold=ColdStart(load_ms=data["load_ms"], compile_ms=data["compile_ms"], first_ms=data["first_ms"]),
-        operators=operators(profile["events"], runs) if job.profile else (),
+        operators=operators(profile["events"], len(profile["wall_ns"])) if job.profile and profile else (),
         peak_memory_mb=data["peak_memory_kb"] * 1024 / 1e6 if data["peak_memory_kb"] >= 0 else None,
         output=output,
         **facts,
