@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fake_runs import COLOURS, colour_model
@@ -127,11 +128,24 @@ def test_the_manifest_is_gradles_with_what_it_fills_in():
     assert "${" not in text
 
 
+def test_the_manifest_wakes_the_phone_for_benchmarks_and_asks_for_no_library_that_must_be_there():
+    android = "{http://schemas.android.com/apk/res/android}"
+    app = ElementTree.parse(build.APP / "src/main/AndroidManifest.xml").find("application")
+    activities = {activity.get(f"{android}name"): activity for activity in app.iter("activity")}
+    for name in ("showWhenLocked", "turnScreenOn"):
+        assert activities[".BenchmarkActivity"].get(android + name) == "true"
+        assert activities[".ClassifyActivity"].get(android + name) is None
+    libraries = {library.get(f"{android}name"): library for library in app.iter("uses-native-library")}
+    assert {"libOpenCL.so", "libcdsprpc.so", "libneuron_sys_util.mtk.so", "libedgetpu_util.so"} <= set(libraries)
+    assert {library.get(f"{android}required") for library in libraries.values()} == {"false"}
+
+
 def test_gradle_and_the_script_build_the_same_app():
     gradle = (build.APP / "build.gradle.kts").read_text()
     assert f'applicationId = "{build.PACKAGE}"' in gradle
     assert f"targetSdk = {build.TARGET_SDK}" in gradle
     assert 'noCompress += "tflite"' in gradle
+    assert "useLegacyPackaging = true" in gradle, "LiteRT finds an NPU's libraries in a directory only"
     engine = (build.APP / "src/main/kotlin/io/github/tfcompact/harness/LiteRtEngine.kt").read_text()
     version = engine.split('LITERT = "LiteRT ')[1].split('"')[0]
     assert f'"com.google.ai.edge.litert:litert:{version}"' in gradle

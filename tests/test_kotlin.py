@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_runs import COLOURS, colour_model
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tfcompact import metadata
 from tfcompact.data.images import fit_square
@@ -249,6 +249,28 @@ def test_preprocessing_is_pillows(kotlin, tmp_path, width, height, px):
 
 
 @needs_kotlin
+def test_photographs_are_turned_as_pillow_turns_them(kotlin, tmp_path):
+    """All of EXIF's orientations, numbers that are none, and transparency, of an image like none of its turns."""
+    width, height = 5, 3
+    rgba = np.random.default_rng(0).integers(0, 256, (height, width, 4), np.uint8)
+    rgba[0, :2, 3] = (0, 255)
+    (tmp_path / "rgba").write_bytes(rgba.tobytes())
+    orientations = range(10)
+    said = kotlin(*[["upright", tmp_path / "rgba", width, height, n, tmp_path / f"{n}"] for n in orientations])
+    for n, (across, down, argb) in zip(orientations, said, strict=True):
+        image = Image.fromarray(rgba)
+        image.getexif()[0x0112] = n
+        turned = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+        expected = (turned[..., :3] * turned[..., 3:] + 255 * (255 - turned[..., 3:]) + 127) // 255
+        assert (down, across) == expected.shape[:2], n
+        found = np.frombuffer((tmp_path / f"{n}").read_bytes(), np.uint8).reshape(expected.shape)
+        np.testing.assert_array_equal(found, expected, str(n))
+        shown = np.array(argb, np.int32).view(np.uint8).reshape(down, across, 4)  # B, G, R, A in memory
+        np.testing.assert_array_equal(shown[..., 2::-1], expected, str(n))
+        assert (shown[..., 3] == 255).all()
+
+
+@needs_kotlin
 @pytest.mark.parametrize("format", ["int8", "uint8", "float32"])
 def test_the_input_and_the_answer_are_pythons(kotlin, tmp_path, format):
     normalization = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), "bgr")
@@ -295,9 +317,30 @@ def test_a_benchmark_gives_a_row_that_python_reads(kotlin, tmp_path):
     assert (row.cold.load_ms, row.cold.compile_ms, row.cold.first_ms) == (1.5, 30.0, 9.0)
     assert (row.backend, row.delegate, row.threads, row.warmup_runs) == ("litert_app", "gpu", 2, 11)
     assert row.artifact_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert row.validity == {"fell_back": False, "cut_short": False, "throttled": True}
+    flags = {"cut_short": False, "throttled": True, "screen_off": False, "in_background": False}
+    assert row.validity == flags  # and not fell_back, which the app cannot know
     assert (row.before.thermal_status, row.after.thermal_status) == (0, 1)
     assert list(out.parent.iterdir()) == [out]  # no partial file is left
+
+
+@needs_kotlin
+def test_a_row_says_that_the_app_was_not_in_front(kotlin, tmp_path):
+    out = tmp_path / "row.json"
+    kotlin(["hidden", f"model={model(tmp_path)}", f"out={out}", "runs=20", "min_seconds=0"])
+    flags = Measurement.from_json(json.loads(out.read_text())).validity
+    assert (flags["in_background"], flags["screen_off"]) == (True, True)
+
+
+@needs_kotlin
+def test_a_file_that_the_app_may_not_read_is_named(kotlin, tmp_path):
+    path, hidden = model(tmp_path), tmp_path / "absent"
+    answers = kotlin(
+        ["benchmark", f"model={hidden}", f"out={tmp_path / 'row.json'}"],
+        ["benchmark", f"model={path}", f"image={hidden}", f"out={tmp_path / 'row.json'}"],
+    )
+    for answer in answers:
+        assert answer["unreadable"] == str(hidden)
+        assert answer["error"].startswith(f"{hidden} cannot be read by the app (")
 
 
 @needs_kotlin
@@ -315,6 +358,7 @@ def test_a_wrong_request_is_an_error(kotlin, tmp_path):
     answers = kotlin(*[["benchmark", *given, extra] for extra in cases], ["benchmark", given[1]])
     for answer, words in zip(answers, [*cases.values(), "no model; give --es model PATH"], strict=True):
         assert words in answer["error"]
+        assert "unreadable" not in answer
     assert not (tmp_path / "row.json").exists()
 
 

@@ -20,6 +20,13 @@ android {
         noCompress += "tflite"
     }
 
+    // LiteRT looks for the NPU's libraries in a directory of files, not inside the APK.
+    packaging {
+        jniLibs {
+            useLegacyPackaging = true
+        }
+    }
+
     compileOptions {
         sourceCompatibility = JavaVersion.VERSION_17
         targetCompatibility = JavaVersion.VERSION_17

@@ -50,7 +50,47 @@ class Environment private constructor() : JniHandle() {
         @JvmOverloads
         @JvmStatic
         fun create(options: Map<Option, String> = mapOf()): Environment = stub()
+
+        @JvmOverloads
+        @JvmStatic
+        fun create(
+            npuAcceleratorProvider: NpuAcceleratorProvider,
+            options: Map<Option, String> = mapOf(),
+        ): Environment = stub()
     }
+}
+
+interface NpuCompatibilityChecker {
+    fun isDeviceSupported(): Boolean
+
+    companion object {
+        val Default: NpuCompatibilityChecker = object : NpuCompatibilityChecker {
+            override fun isDeviceSupported(): Boolean = stub()
+        }
+    }
+}
+
+interface NpuAcceleratorProvider {
+    fun isDeviceSupported(): Boolean
+
+    fun isLibraryReady(): Boolean
+
+    suspend fun downloadLibrary()
+
+    fun getLibraryDir(): String
+}
+
+class BuiltinNpuAcceleratorProvider @JvmOverloads constructor(
+    context: Context,
+    npuCompatibilityChecker: NpuCompatibilityChecker = NpuCompatibilityChecker.Default,
+) : NpuAcceleratorProvider {
+    override fun isDeviceSupported(): Boolean = stub()
+
+    override fun isLibraryReady(): Boolean = stub()
+
+    override suspend fun downloadLibrary(): Unit = stub()
+
+    override fun getLibraryDir(): String = stub()
 }
 
 class CompiledModel private constructor() : JniHandle() {

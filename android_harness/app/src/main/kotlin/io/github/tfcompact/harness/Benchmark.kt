@@ -80,6 +80,9 @@ interface Machine {
     /** The most memory this process ever held, in MB of 10^6 bytes, or null where the system does not say. */
     fun peakMemoryMb(): Double?
 
+    /** Whether this process is the one in front, which Android gives all cores to, and the screen is awake. */
+    fun inForeground(): Boolean
+
     /** Now, as ISO 8601 in UTC. */
     fun timestamp(): String
 }
@@ -111,6 +114,7 @@ fun benchmark(
             engine.run()
             warmups++
         }
+        val frontBefore = machine.inForeground()
         val samples = ArrayList<Double>(request.runs)
         val from = machine.nanoTime()
         fun seconds(): Double = (machine.nanoTime() - from) / 1e9
@@ -120,6 +124,7 @@ fun benchmark(
             samples.add(timed() / 1e6)
         }
         val output = if (image == null) null else engine.read()
+        val frontAfter = machine.inForeground()
         val after = machine.state()
         return Measurement(
             model = file.model.ifEmpty { file.name },
@@ -138,10 +143,9 @@ fun benchmark(
             started = started,
             backend = "litert_app",
             peakMemoryMb = machine.peakMemoryMb(),
-            validity = linkedMapOf(
-                "fell_back" to false,
+            validity = flags(before, after) + mapOf(
                 "cut_short" to (samples.size < request.runs),
-                "throttled" to ((after.thermalStatus ?: 0) > 0),
+                "in_background" to !(frontBefore && frontAfter),
             ),
             cold = ColdStart(loadMs, compileMs, firstMs),
             before = before,
@@ -150,9 +154,42 @@ fun benchmark(
     }
 }
 
-/** An error as the host reads it, in place of a row. */
+/**
+ * What the phone's state at both ends says of a run. Flags that cannot be judged are not there; whether an
+ * accelerator fell back to the CPU is not for the app to say, since LiteRT does not tell it.
+ */
+private fun flags(before: DeviceState, after: DeviceState): Map<String, Boolean> {
+    val ends = listOf(before, after)
+    val flags = LinkedHashMap<String, Boolean>()
+    val statuses = ends.mapNotNull { it.thermalStatus }
+    if (statuses.isNotEmpty()) flags["throttled"] = statuses.any { it > 0 }
+    val screens = ends.mapNotNull { it.screenOn }
+    if (screens.isNotEmpty()) flags["screen_off"] = screens.any { !it }
+    return flags
+}
+
+/** A file that Android does not let the app read where it lies. */
+class Unreadable(val path: String, why: String?) :
+    UserError("$path cannot be read by the app (${why ?: "no reason given"})")
+
+/** An error as the host reads it, in place of a row; of a file that could not be read, its path too. */
+fun errorJson(error: UserError): Map<String, Any?> {
+    val json = errorJson(oneLine(error))
+    return if (error is Unreadable) json + ("unreadable" to error.path) else json
+}
+
+/** An error in words, as the host reads it. */
 fun errorJson(message: String): Map<String, Any?> =
-    linkedMapOf("schema" to SCHEMA, "error" to message.lines().joinToString(" ") { it.trim() }.trim())
+    linkedMapOf("schema" to SCHEMA, "error" to oneLine(UserError(message)))
+
+/** The bytes of a file. Throws [Unreadable] where the app may not have them. */
+fun readWhole(path: String): ByteArray = try {
+    File(path).readBytes()
+} catch (error: IOException) {
+    throw Unreadable(path, error.message)
+} catch (error: SecurityException) {
+    throw Unreadable(path, error.message)
+}
 
 /** Writes a file so that it is there whole or not at all. Throws [UserError] where it cannot. */
 fun writeWhole(file: File, content: ByteArray) {

@@ -12,7 +12,6 @@ import android.widget.Button
 import android.widget.ImageView
 import android.widget.TextView
 import java.io.File
-import java.io.IOException
 import java.util.Locale
 import java.util.concurrent.Executors
 
@@ -28,8 +27,8 @@ class ClassifyActivity : Activity() {
     private lateinit var picture: ImageView
     private var model: Loaded? = null
 
-    /** A file that is ready to classify. Used by the worker's thread alone. */
-    private class Loaded(val file: ModelFile, val engine: Engine)
+    /** A file that was read, and its engine, or in one sentence why it has none. For the worker's thread alone. */
+    private class Loaded(val file: ModelFile, val engine: Engine?, val lacks: String)
 
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
@@ -66,15 +65,26 @@ class ClassifyActivity : Activity() {
         val described = ModelFile.read(file.readBytes())
         model?.engine?.close()
         model = null
-        model = Loaded(described, LiteRtEngine(described, file.path, "cpu", THREADS))
+        val loaded = try {
+            Loaded(described, LiteRtEngine(this, described, file.path, "cpu", THREADS), "")
+        } catch (error: UserError) {
+            Loaded(described, null, oneLine(error))
+        } catch (error: LinkageError) {
+            Loaded(described, null, getString(R.string.no_runtime))
+        }
+        model = loaded
         val (px, classes) = described.imagePx to described.labels.size
-        return "${described.name}: ${described.format}, $px x $px px, $classes labels. Take a photograph."
+        val next = loaded.lacks.ifEmpty { getString(R.string.take) }
+        return "${described.name}: ${described.format}, $px x $px px, $classes labels.\n$next"
     }
 
     private fun classified(photograph: File): String {
-        val (file, engine) = model?.let { it.file to it.engine } ?: throw UserError("choose a .tflite file first")
+        val loaded = model ?: throw UserError("choose a .tflite file first")
+        val file = loaded.file
         val image = Preprocessing.fitSquare(Photographs.read(photograph, file.imagePx), file.imagePx)
-        runOnUiThread { picture.setImageURI(null).also { picture.setImageURI(Uri.fromFile(photograph)) } }
+        val seen = Photographs.bitmap(image) // what the network sees, and small enough for any screen to draw
+        runOnUiThread { picture.setImageBitmap(seen) }
+        val engine = loaded.engine ?: throw UserError(loaded.lacks)
         engine.write(Preprocessing.prepared(image, file))
         val start = System.nanoTime()
         engine.run()
@@ -89,16 +99,12 @@ class ClassifyActivity : Activity() {
         worker.execute {
             val said = try {
                 task()
-            } catch (error: UserError) {
-                error.message
             } catch (error: LinkageError) {
                 getString(R.string.no_runtime)
-            } catch (error: IOException) {
-                error.message
-            } catch (error: SecurityException) {
-                error.message
             } catch (error: OutOfMemoryError) {
                 getString(R.string.no_memory)
+            } catch (error: Exception) { // of the file, of another app's photograph, or LiteRT's in a run
+                oneLine(error)
             }
             runOnUiThread { answer.text = said }
         }

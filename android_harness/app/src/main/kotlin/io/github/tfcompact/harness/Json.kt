@@ -1,7 +1,11 @@
 package io.github.tfcompact.harness
 
 /** What is wrong with a file or a request, in one line that says what to do. */
-class UserError(message: String) : Exception(message)
+open class UserError(message: String) : Exception(message)
+
+/** What an error says, in one line; its name where it says nothing. */
+fun oneLine(error: Throwable): String =
+    error.message.orEmpty().lines().joinToString(" ") { it.trim() }.trim().ifEmpty { error.javaClass.simpleName }
 
 /**
  * JSON (RFC 8259) as plain Kotlin: `Map<String, Any?>`, `List<Any?>`, `String`, `Long`, `Double`, `Boolean` and null.

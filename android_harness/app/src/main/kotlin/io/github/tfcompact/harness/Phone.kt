@@ -1,5 +1,6 @@
 package io.github.tfcompact.harness
 
+import android.app.ActivityManager
 import android.content.Context
 import android.content.Intent
 import android.content.IntentFilter
@@ -58,6 +59,13 @@ class Phone(private val context: Context) : Machine {
             null
         }
         return line?.filter { it.isDigit() }?.toDoubleOrNull()?.let { it * 1024 / 1e6 }
+    }
+
+    /** By the importance that Android gives this process; behind a screen that is off it is a lower one. */
+    override fun inForeground(): Boolean {
+        val process = ActivityManager.RunningAppProcessInfo()
+        ActivityManager.getMyMemoryState(process)
+        return process.importance <= ActivityManager.RunningAppProcessInfo.IMPORTANCE_FOREGROUND
     }
 
     override fun timestamp(): String {

@@ -2,7 +2,6 @@ package io.github.tfcompact.harness
 
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
-import android.graphics.Matrix
 import android.media.ExifInterface
 import java.io.File
 
@@ -34,45 +33,21 @@ object Photographs {
         options.inPremultiplied = false
         val bitmap = BitmapFactory.decodeFile(file.path, options)
             ?: throw UserError("the image is damaged; choose another")
-        return pixels(upright(bitmap, ExifInterface(file.path)))
+        val orientation = ExifInterface(file.path)
+            .getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
+        return pixels(bitmap, orientation).also { bitmap.recycle() }
     }
 
-    /** RGB of a bitmap, transparency on white. */
-    fun pixels(bitmap: Bitmap): Pixels {
-        val (width, height) = bitmap.width to bitmap.height
-        val row = IntArray(width)
-        val rgb = ByteArray(3 * width * height)
-        for (y in 0 until height) {
-            bitmap.getPixels(row, 0, width, 0, y, width, 1)
-            for (x in 0 until width) {
-                val alpha = row[x] ushr 24
-                for (c in 0 until 3) {
-                    val value = row[x] ushr (16 - 8 * c) and 255
-                    rgb[3 * (width * y + x) + c] = ((value * alpha + 255 * (255 - alpha) + 127) / 255).toByte()
-                }
-            }
+    /**
+     * RGB of a bitmap, transparency on white, turned as EXIF's [orientation] says. The pixels are turned, and not the
+     * bitmap: Android draws none whose colours are not multiplied by their opacity.
+     */
+    fun pixels(bitmap: Bitmap, orientation: Int = ExifInterface.ORIENTATION_NORMAL): Pixels =
+        Pixels.upright(bitmap.width, bitmap.height, orientation) { y, row ->
+            bitmap.getPixels(row, 0, row.size, 0, y, row.size, 1)
         }
-        return Pixels(rgb, width, height)
-    }
 
-    private fun upright(bitmap: Bitmap, exif: ExifInterface): Bitmap {
-        val matrix = Matrix()
-        when (exif.getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)) {
-            ExifInterface.ORIENTATION_FLIP_HORIZONTAL -> matrix.setScale(-1f, 1f)
-            ExifInterface.ORIENTATION_ROTATE_180 -> matrix.setRotate(180f)
-            ExifInterface.ORIENTATION_FLIP_VERTICAL -> matrix.setScale(1f, -1f)
-            ExifInterface.ORIENTATION_TRANSPOSE -> {
-                matrix.setRotate(90f)
-                matrix.postScale(-1f, 1f)
-            }
-            ExifInterface.ORIENTATION_ROTATE_90 -> matrix.setRotate(90f)
-            ExifInterface.ORIENTATION_TRANSVERSE -> {
-                matrix.setRotate(-90f)
-                matrix.postScale(-1f, 1f)
-            }
-            ExifInterface.ORIENTATION_ROTATE_270 -> matrix.setRotate(-90f)
-            else -> return bitmap
-        }
-        return Bitmap.createBitmap(bitmap, 0, 0, bitmap.width, bitmap.height, matrix, true)
-    }
+    /** A bitmap of pixels, to be shown. */
+    fun bitmap(image: Pixels): Bitmap =
+        Bitmap.createBitmap(image.argb(), image.width, image.height, Bitmap.Config.ARGB_8888)
 }

@@ -11,6 +11,52 @@ class Pixels(val rgb: ByteArray, val width: Int, val height: Int) {
         require(width > 0 && height > 0) { "$width x $height pixels" }
         require(rgb.size == 3 * width * height) { "$width x $height pixels in ${rgb.size} bytes" }
     }
+
+    /** The same as numbers 0xAARRGGBB, all of them opaque: what a bitmap is made of. */
+    fun argb(): IntArray = IntArray(width * height) { i ->
+        (255 shl 24) or (level(3 * i) shl 16) or (level(3 * i + 1) shl 8) or level(3 * i + 2)
+    }
+
+    private fun level(at: Int): Int = rgb[at].toInt() and 255
+
+    companion object {
+        /**
+         * An image of [width] times [height] pixels as it was stored, turned as [orientation] says and on white.
+         *
+         * [read] fills a row with numbers 0xAARRGGBB, colours not yet multiplied by their opacity. The orientation is
+         * EXIF's, 1 to 8 (Exif 2.32, table 6, tag 274); any other number is 1, upright. Every pixel goes to its place
+         * at once, so that no second image is held.
+         */
+        fun upright(width: Int, height: Int, orientation: Int, read: (y: Int, row: IntArray) -> Unit): Pixels {
+            val aside = orientation in 5..8
+            val (across, down) = if (aside) height to width else width to height
+            val row = IntArray(width)
+            val rgb = ByteArray(3 * width * height)
+            for (y in 0 until height) {
+                read(y, row)
+                val (top, bottom) = y to height - 1 - y
+                for (x in 0 until width) {
+                    val (left, right) = x to width - 1 - x
+                    val at = 3 * when (orientation) {
+                        2 -> across * top + right // mirrored
+                        3 -> across * bottom + right // by 180 degrees
+                        4 -> across * bottom + left // upside down and mirrored
+                        5 -> across * left + top // mirrored along the diagonal
+                        6 -> across * left + bottom // to be turned right by 90 degrees
+                        7 -> across * right + bottom // mirrored along the other diagonal
+                        8 -> across * right + top // to be turned left by 90 degrees
+                        else -> across * top + left
+                    }
+                    val alpha = row[x] ushr 24
+                    for (c in 0 until 3) {
+                        val value = row[x] ushr (16 - 8 * c) and 255
+                        rgb[at + c] = ((value * alpha + 255 * (255 - alpha) + 127) / 255).toByte()
+                    }
+                }
+            }
+            return Pixels(rgb, across, down)
+        }
+    }
 }
 
 /**

@@ -1,6 +1,7 @@
 package io.github.tfcompact.harness
 
 import java.io.File
+import java.nio.ByteBuffer
 import kotlin.system.exitProcess
 
 /**
@@ -17,7 +18,7 @@ fun main(arguments: Array<String>) {
         val answer = try {
             run(command)
         } catch (error: UserError) {
-            errorJson(error.message ?: "")
+            errorJson(error)
         }
         println(Json.write(answer, 0))
     }
@@ -34,6 +35,15 @@ private fun run(words: List<String>): Any? {
             files[4].writeBytes(Preprocessing.fitSquare(image, words[4].toInt()).rgb)
             null
         }
+        "upright" -> { // RGBA WIDTH HEIGHT ORIENTATION OUT
+            val rgba = ByteBuffer.wrap(files[0].readBytes())
+            val (width, height) = words[2].toInt() to words[3].toInt()
+            val image = Pixels.upright(width, height, words[4].toInt()) { y, row ->
+                for (x in row.indices) row[x] = Integer.rotateRight(rgba.getInt(4 * (width * y + x)), 8)
+            }
+            files[4].writeBytes(image.rgb)
+            listOf(image.width, image.height, image.argb().toList())
+        }
         "prepare" -> { // MODEL RGB OUT, of a square image of the model's size
             val file = ModelFile.read(files[0].readBytes())
             val image = Pixels(files[1].readBytes(), file.imagePx, file.imagePx)
@@ -49,7 +59,10 @@ private fun run(words: List<String>): Any? {
             val samples = Fields(Json.parse(files[0].readText()), "samples").doubles("wall_ms")
             summarized(samples).toJson() + ("mad_ms" to medianAbsoluteDeviation(samples))
         }
-        "benchmark" -> benchmarked(words.drop(1).associate { it.substringBefore('=') to it.substringAfter('=') })
+        "benchmark", "hidden" -> {
+            val extras = words.drop(1).associate { it.substringBefore('=') to it.substringAfter('=') }
+            benchmarked(extras, hidden = name == "hidden")
+        }
         else -> throw UserError("no command named '$name'")
     }
 }
@@ -67,15 +80,20 @@ private fun described(file: ModelFile): Map<String, Any?> {
     )
 }
 
-/** A benchmark whose engine takes 2 ms by a clock of its own, and answers with the sum of its input's bytes. */
-private fun benchmarked(extras: Map<String, String>): Map<String, Any?> {
+/**
+ * A benchmark whose engine takes 2 ms by a clock of its own, and answers with the sum of its input's bytes. In a
+ * [hidden] one the screen goes off in the last of its runs.
+ */
+private fun benchmarked(extras: Map<String, String>, hidden: Boolean): Map<String, Any?> {
     val request = Request.fromExtras(extras)
     var now = 0L
     var runs = 0
     val machine = object : Machine {
         override val device = Device("android", "android-stand-in-0000", "a clock", 8, "none")
 
-        override fun state() = DeviceState(thermalStatus = if (runs == 0) 0 else 1)
+        override fun state() = DeviceState(thermalStatus = if (runs == 0) 0 else 1, screenOn = inForeground())
+
+        override fun inForeground() = !hidden || runs < request.runs
 
         override fun nanoTime(): Long = now
 
@@ -100,8 +118,8 @@ private fun benchmarked(extras: Map<String, String>): Map<String, Any?> {
 
         override fun close() {}
     }
-    val image = request.image?.let { File(it).readBytes() }
-    val (row, output) = benchmark(request, File(request.model).readBytes(), 1.5, image, machine) {
+    val image = request.image?.let(::readWhole)
+    val (row, output) = benchmark(request, readWhole(request.model), 1.5, image, machine) {
         now += 30_000_000
         engine
     }
