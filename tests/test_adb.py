@@ -7,6 +7,7 @@ tests/test_android_loop.py does the same with the real client and a real daemon.
 import hashlib
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,6 +62,19 @@ def test_the_list_of_devices_is_read_in_all_its_forms() -> None:
         ("192.168.1.7:41321", "offline", "Pixel_6"),
         ("????????????", "no permissions", ""),
         ("emulator-5554", "device", "sdk_gphone64_x86_64"),
+    ]
+
+
+def test_serial_numbers_with_spaces_and_states_that_are_not_known() -> None:
+    lines = (
+        "adb-AB12-xYz (2)._adb-tls-connect._tcp device product:x model:Pixel_6 device:oriole transport_id:5",
+        "adb-AB12-xYz (3)._adb-tls-connect._tcp     unauthorized transport_id:6",
+        "R58M12ABCDE strange usb:1-4 device:a52q transport_id:3",
+    )
+    assert [(d.serial, d.state, d.model) for d in adb.parse_devices("\n".join(lines))] == [
+        ("adb-AB12-xYz (2)._adb-tls-connect._tcp", "device", "Pixel_6"),
+        ("adb-AB12-xYz (3)._adb-tls-connect._tcp", "unauthorized", ""),
+        ("R58M12ABCDE", "strange", ""),
     ]
 
 
@@ -163,6 +177,31 @@ def test_a_command_that_takes_too_long(phone) -> None:
         phone.shell("sleep 20", timeout_s=0.3)
 
 
+def test_a_terminals_interruption_does_not_reach_the_client_but_ours_does(phone) -> None:
+    session = phone.check("cut -d' ' -f6 /proc/self/stat")
+    assert int(session) != os.getsid(0), "a Ctrl-C is sent to all processes of the terminal's session"
+    told: list[UserError] = []
+
+    def wait() -> None:
+        try:
+            phone.ask("sleep 30")
+        except adb.AdbError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=wait)
+    start = time.monotonic()
+    thread.start()
+    while not phone.adb._running:
+        time.sleep(0.01)
+    phone.adb.interrupt()
+    thread.join()
+    assert time.monotonic() - start < 15
+    assert [type(error) for error in told] == [adb.Interrupted]
+    assert not phone.adb._running
+    with pytest.raises(adb.Interrupted, match="interrupted before running true"):
+        phone.shell("true")
+
+
 def test_an_old_android_without_exit_statuses_is_told(phone, standin) -> None:
     standin.client.write_text(standin.client.read_text().replace("exec sh -c", "exec 2>&1 sh -c"))
     with pytest.raises(adb.AdbError, match="older than Android 7"):
@@ -263,11 +302,38 @@ def test_a_device_on_the_network_that_does_not_answer(standin) -> None:
         adb.Adb(standin.client).phones(["10.0.0.7:5555"])
 
 
-def test_what_a_killed_push_left_is_removed_a_day_later(phone, standin, file) -> None:
+def age(path: Path, days: float) -> None:
+    then = time.time() - days * 86_400
+    os.utime(path, (then, then))
+
+
+def test_what_a_killed_push_left_is_removed_a_day_later_and_the_rest_when_nobody_used_it(phone, standin) -> None:
     home = standin.folder / "storage/tfcompact"
-    for name, age in (("ab.12345678.part", 2), ("ab.00000000.part", 0), ("whole", 2)):
+    files = {"ab.12345678.part": 2, "ab.00000000.part": 0, "whole": 2, "unused": adb.KEEP_DAYS + 2}
+    for name, days in files.items():
         (home / name).mkdir(parents=True)
-        then = time.time() - age * 86_400
-        os.utime(home / name, (then, then))
-    phone.forget_halves()
+        (home / name / "file").touch()
+        age(home / name, days)
+    age(home, adb.KEEP_DAYS + 2)
+    phone.forget_unused()
     assert sorted(path.name for path in home.iterdir()) == ["ab.00000000.part", "whole"]
+
+
+def test_a_file_that_is_used_is_not_an_old_one(phone, standin, file) -> None:
+    there = standin.folder / "storage/tfcompact" / Path(phone.push_by_sha256(file)).parent.name
+    age(there, adb.KEEP_DAYS + 2)
+    phone.push_by_sha256(file)
+    phone.forget_unused()
+    assert standin.stored() == [f"{there.name}/{file.name}"]
+
+
+def test_what_was_pushed_can_be_removed_and_nothing_else(phone, standin, file, tmp_path) -> None:
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"other")
+    kept, path = phone.push_by_sha256(other), phone.push_by_sha256(file)
+    phone.remove([path])
+    assert standin.stored() == [str(Path(kept).relative_to(adb.DIRECTORY))]
+    for wrong in (f"{adb.DIRECTORY}/file", "/data/local/tmp/x/y", f"{kept}/../../../.."):
+        with pytest.raises(ValueError, match="is no directory that push_by_sha256 made"):
+            phone.remove([wrong])
+    assert len(standin.stored()) == 1

@@ -5,10 +5,14 @@ are real ones. tests/test_android_loop.py has a real daemon and the real back en
 """
 
 import dataclasses
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
 from android.standin import StandIn
 
-from tfcompact import cli, lite, runs
+from tfcompact import cli, lite, results, runs
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import adb, android, guards
-from tfcompact.measure.backends import Outcome
+from tfcompact.measure.backends import Outcome, RunFailed
 from tfcompact.types import SCHEMA, ColdStart, Device, Measurement, OperatorTime, Summary
 
 FAKES = tuple(fake for fake in fake_runs.FAKES if fake.model == "mobilenet_v2_0.35")
@@ -126,7 +130,8 @@ def test_every_combination_has_its_turn_in_every_round(run, standin) -> None:
         assert len(row.wall_ms) == 50
         assert row.wall_ms[:25] == row.wall_ms[25:], "the samples of both rounds"
     partial = [row.validity["partial"] for row, _ in kept]
-    assert partial == [True] * 4 + [False] * 4, "kept after every turn, and whole after the last"
+    last = [True, False] * 4  # once with the samples, once with the device's state too
+    assert partial == [True] * 8 + last, "kept after every turn, and whole after the last"
 
 
 def test_a_row_says_all_that_is_known(run, standin) -> None:
@@ -183,6 +188,21 @@ def test_a_device_that_goes_mid_way_leaves_a_marked_row_and_does_not_stop_the_ot
     assert "device SERIAL-A went away while running sha256sum" in line
     log = [log for row, log in kept if row.key == gone[0].key][-1]
     assert "# device SERIAL-A went away" in log
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_device_that_goes_just_after_a_run_keeps_its_samples(run, standin, rounds: int) -> None:
+    def unplug(outcome):
+        standin.devices()
+        standin.write("silent.shell")
+        return outcome
+
+    config = dataclasses.replace(QUICK, threads=(1,), rounds=rounds)
+    found, kept = measured(run, [standin], config=config, backend=FakeBackend(change=unplug))
+    (row,) = found.rows
+    assert (len(row.wall_ms), row.validity["partial"], row.after) == (50 // rounds, True, None)
+    assert kept[0][0].wall_ms == row.wall_ms, "kept before the device is asked for its state"
+    assert "device SERIAL-A went away" in kept[-1][1]
 
 
 def test_a_file_that_does_not_run_does_not_stop_the_others(run, standin) -> None:
@@ -263,7 +283,9 @@ def test_a_hot_phone_is_waited_for_then_flagged(run, standin, monkeypatch) -> No
     now = iter(range(0, 10_000, 3))
     wait = guards.cool_down
     monkeypatch.setattr(
-        guards, "cool_down", lambda read, **kw: wait(read, **kw, clock=lambda: float(next(now)), sleep=slept.append)
+        guards,
+        "cool_down",
+        lambda read, **kw: wait(read, **kw | {"clock": lambda: float(next(now)), "sleep": slept.append}),
     )
     config = dataclasses.replace(QUICK, cooldown_seconds=7.0, threads=(1,), rounds=1)
     found = android.measure(
@@ -305,6 +327,47 @@ def test_runs_cut_short_by_the_time_limit_are_flagged(run, standin) -> None:
     backend = FakeBackend(change=lambda outcome: dataclasses.replace(outcome, wall_ms=outcome.wall_ms[:20]))
     found, _ = measured(run, [standin], backend=backend)
     assert [(len(row.wall_ms), row.validity["few_runs"]) for row in found.rows] == [(40, True)] * 2
+
+
+def test_fewer_runs_than_asked_for_are_flagged_though_they_are_many(run, standin) -> None:
+    backend = FakeBackend(change=lambda outcome: dataclasses.replace(outcome, wall_ms=outcome.wall_ms[:40]))
+    config = dataclasses.replace(QUICK, repeats=100, threads=(1,))
+    found, kept = measured(run, [standin], config=config, backend=backend)
+    (row,) = found.rows
+    assert (len(row.wall_ms), row.validity["few_runs"], row.validity["cut_short"]) == (80, False, True)
+    assert kept[0][0].validity["cut_short"], "40 of the round's 50"
+    found, kept = measured(run, [standin], config=config)
+    assert [row.validity["cut_short"] for row, _ in kept] == [False] * 4, "a round that was not run is not cut short"
+
+
+def test_a_summary_of_fewer_runs_is_flagged_too(run, standin, tmp_path) -> None:
+    backend = FakeBackend(change=lambda o: dataclasses.replace(o, wall_ms=(), summary=Summary(60, p50_ms=3.0)))
+    backend.name = "benchmark_model"
+    for repeats, cut in ((60, False), (61, True)):
+        config = dataclasses.replace(
+            QUICK, repeats=repeats, backend="benchmark_model", benchmark_model=tmp_path / "tool", threads=(1,)
+        )
+        found, _ = measured(run, [standin], config=config, backend=backend)
+        assert found.rows[0].validity["cut_short"] is cut
+
+
+def test_a_phone_that_does_not_tell_its_fast_cores_is_measured_unpinned(run, standin) -> None:
+    standin.remove("sysfs/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq")
+    told: list[str] = []
+    backend, config = FakeBackend(), dataclasses.replace(QUICK, threads=(1,))
+
+    def rows(config):
+        files, phones = subjects(run, "int8"), [phone_of(standin)]
+        return android.measure(files, phones, config, backend, save=lambda *_: None, log=told.append)
+
+    (row,) = rows(config).rows
+    assert (row.affinity, row.validity["unpinned"], backend.jobs[-1][1].affinity) == ("", True, "")
+    assert sum("not pinned to the fast ones" in line for line in told) == 1
+    (row,) = rows(dataclasses.replace(config, affinity="all")).rows
+    assert (row.affinity, row.validity["unpinned"]) == ("", False)
+    refused = rows(dataclasses.replace(config, affinity="big"))
+    assert refused.rows == ()
+    assert "does not tell how fast its cores are; give --affinity all" in refused.failures[0]
 
 
 def test_the_emulated_one_needs_no_phone_and_has_no_times(run) -> None:
@@ -354,6 +417,46 @@ def test_an_interruption_ends_it_after_the_call_under_way(run, standin, tmp_path
     assert len(kept) == len(backend.jobs) == 1
 
 
+def interrupted_after(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_an_interruption_ends_a_long_call_at_once(run, standin) -> None:
+    """As Ctrl-C does: the signal comes to the main thread while another waits for the device."""
+
+    def long(phone, job) -> None:
+        interrupted_after(0.3)
+        phone.shell("sleep 40")
+
+    told: list[str] = []
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        android.measure(
+            subjects(run), [phone_of(standin)], QUICK, FakeBackend(long), save=lambda *_: None, log=told.append
+        )
+    assert time.monotonic() - start < 20
+    assert not [line for line in told if "failed" in line]
+
+
+def test_an_interruption_ends_the_wait_for_a_cool_device_and_nothing_is_run(run, standin, monkeypatch) -> None:
+    standin.write("thermal_status", "3")
+    monkeypatch.setattr(guards, "POLL_S", 40.0)
+    backend = FakeBackend()
+    config = dataclasses.replace(QUICK, cooldown_seconds=80.0)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        android.measure(
+            subjects(run, "int8"),
+            [phone_of(standin)],
+            config,
+            backend,
+            save=lambda *_: None,
+            log=lambda line: interrupted_after(0.3) if "waits until it is cool" in line else None,
+        )
+    assert time.monotonic() - start < 20
+    assert backend.jobs == []
+
+
 def test_files_are_refused_that_are_not_what_they_should_be(run, standin) -> None:
     (path, artifact), *_ = subjects(run, "int8")
     path.write_bytes(path.read_bytes() + b"\0")
@@ -381,6 +484,94 @@ def test_rows_and_logs_are_on_disk_and_found_again(run, root, standin, monkeypat
         android.measure_run(run, root, dataclasses.replace(config, formats=("float16",)))
     with pytest.raises(UserError, match="is no export run; try: make export MODEL=mobilenet_v2_0.35"):
         android.measure_run(run.chain[0], root, config)
+
+
+def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root, standin, monkeypatch) -> None:
+    backend = FakeBackend()
+    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
+    (whole,) = android.measure_run(run, root, config).rows
+    directory = root / run.model / runs.MEASUREMENTS
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert set(before) == {f"{whole.key}.json", f"{whole.key}.log"}
+
+    def unplug(phone, job) -> None:
+        if len(backend.jobs) == 4:  # the second attempt's second round
+            standin.devices()
+            standin.write("silent.shell")
+
+    backend.before = unplug
+    (partial,) = android.measure_run(run, root, config).rows
+    assert (len(partial.wall_ms), partial.log) == (25, f"{whole.key}.partial.log")
+    now = {path.name: path.read_bytes() for path in directory.iterdir()}
+    assert {name: now.pop(name) for name in before} == before
+    assert set(now) == {f"{whole.key}.partial.json", f"{whole.key}.partial.log"}
+    assert runs.measurements(root, run.model) == [whole, partial]
+    shown = results.measured(root, run.model).whole()
+    assert {row.key: "partial" in row.flags for row in shown} == {whole.key: False, f"{whole.key}.partial": True}
+
+    standin.remove("silent.shell")
+    standin.devices("SERIAL-A device model:Loop_Device transport_id:1")
+    backend.before = lambda phone, job: None
+    (again,) = android.measure_run(run, root, config).rows
+    assert runs.measurements(root, run.model) == [again]
+    assert sorted(path.name for path in directory.iterdir()) == sorted(before)
+
+
+def test_what_was_said_by_a_file_that_does_not_run_is_on_disk(run, root, standin, monkeypatch) -> None:
+    def refuse(phone, job) -> None:
+        if job.artifact.format == "int8" and len(backend.jobs) > first:
+            command = "./runner model.int8.tflite"
+            raise RunFailed("it does not run", command=command, log="dlopen: no libc.so.6\nstatus 127")
+
+    first, backend = 2, FakeBackend(refuse)
+    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8", "float32"), threads=(1,))
+    found = android.measure_run(run, root, config)
+    (line,) = found.failures
+    log = root / run.model / runs.MEASUREMENTS / f"{found.rows[0].key}.failed.log"
+    if found.rows[0].format != "int8":
+        log = root / run.model / runs.MEASUREMENTS / f"{found.rows[1].key}.failed.log"
+    assert line.endswith(f"mobilenet_v2_0.35 int8, xnnpack, 1 thread: it does not run; its log: {log}")
+    text = log.read_text()
+    assert "ran 25 times" in text, "of the round that went well"
+    assert "round 2 of 2\n$ ./runner model.int8.tflite\ndlopen: no libc.so.6\nstatus 127\n# it does not run" in text
+    first, backend.jobs = 0, []
+    log.unlink()
+    assert str(log) in android.measure_run(run, root, config).failures[0], "also where it fails at once"
+    assert "dlopen: no libc.so.6" in log.read_text()
+    backend.before = lambda phone, job: None
+    android.measure_run(run, root, config)
+    assert not log.exists()
+
+
+def test_a_full_disk_of_this_computer_ends_it_in_one_line(run, root, standin, monkeypatch) -> None:
+    backend = FakeBackend()
+
+    def full(handle) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(runs.os, "fsync", full)
+    config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
+    with pytest.raises(UserError, match=r"measurements cannot be written \(No space left on device\); make room"):
+        android.measure_run(run, root, config)
+    assert len(backend.jobs) == 1, "there is no sense in measuring what cannot be kept"
+
+
+def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, monkeypatch) -> None:
+    backend, told = FakeBackend(), []
+    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    properties = standin.folder / "bin/getprop"
+    properties.write_text(
+        properties.read_text().replace("[ro.soc.model]", "[ro.serialno]: [SERIAL-A]\n[ro.soc.model]")
+    )
+    standin.devices("10.0.0.7:5555 device transport_id:2", "SERIAL-A device usb:1-2 transport_id:1")
+    config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
+    found = android.measure_run(run, root, config, told.append)
+    assert (len(found.rows), found.failures) == (1, ())
+    assert {serial for serial, _ in backend.jobs} == {"SERIAL-A"}
+    assert sum(line.startswith("left out: 10.0.0.7:5555, since it is android-loop-device-") for line in told) == 1
 
 
 @pytest.mark.parametrize(
@@ -504,3 +695,13 @@ def test_accuracy_is_this_computers_unless_the_device_answers_otherwise(tmp_path
         file.write_text("{}")  # damaged: told by reports, no obstacle here
     assert row_of(lambda outcome: outcome).accuracy is None
     assert "no accuracy of int8 yet, so none in these rows; first: make measure MODEL=mobilenet_v2_0.35" in told
+
+
+def test_a_lit_screen_is_no_warning_for_a_back_end_that_needs_it(run, standin, monkeypatch) -> None:
+    flags = guards.flags
+    monkeypatch.setattr(guards, "flags", lambda *readings: flags(*readings) | {"screen_on": True})
+    plain, needing = FakeBackend(), FakeBackend()
+    needing.needs_screen = True
+    one, other = (measured(run, [standin], backend=backend)[0].rows[0] for backend in (plain, needing))
+    assert one.validity["screen_on"] is True
+    assert "screen_on" not in other.validity

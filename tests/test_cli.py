@@ -71,6 +71,20 @@ def test_a_wrong_model_is_told_before_tensorflow_loads(capsys):
     assert line.endswith("no model named 'mobilenetv2_0.35'; did you mean mobilenet_v2_0.35 or mobilenet_v2_0.5?")
 
 
+def test_an_interruption_promises_no_more_than_is_true(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    said = {}
+    for command in ("fit", "measure", "latency-table"):
+        monkeypatch.setitem(cli.COMMANDS, command, interrupted)
+        assert cli.main([command]) == 130
+        said[command] = capsys.readouterr().err
+    assert "the same command goes on from there" in said["fit"]
+    assert said["fit"] == said["latency-table"]
+    assert "the same command measures everything anew" in said["measure"]
+
+
 def test_a_value_out_of_range_names_what_is_allowed(capsys):
     line = refused(capsys, "fit", "--label-smoothing", "1.5")
     assert line == "tfcompact fit: label_smoothing must be in [0, 1), not 1.5"

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import random
 import shutil
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+sys.path.insert(0, str(Path(__file__).parent))
+from android.standin import StandIn
+
 from tfcompact import cli, delegation, export, latency, lite, parts, quantization, space, untrained
 from tfcompact.backend import keras
 from tfcompact.errors import UserError
 from tfcompact.latency import Alone, Setting, Table
 from tfcompact.lowering import lower
-from tfcompact.measure import latency_table, meters
+from tfcompact.measure import adb, android, latency_table, meters, phone, turns
 from tfcompact.measure.backends import Outcome
 from tfcompact.models import blocks
-from tfcompact.types import Device, Normalization, Summary
+from tfcompact.types import Device, DeviceState, Normalization, Summary
 
 HOST = Device("host", "host-x", "X", 2, "Linux")
 PROXY = Device("emulated", "arm64-x-insn", "X", 1, "QEMU")
@@ -190,6 +194,29 @@ def test_an_unknown_operator_names_itself_and_the_remedy(content) -> None:
         table.predict(content)
 
 
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({}, ""),
+        ({"delegate": "builtin", "threads": 2}, " --delegate builtin --threads 2"),
+        (
+            {"device": Device("emulated", "arm64-cortex-a53-insn", "X", 1, "QEMU"), "unit": "instructions"},
+            " --device emulated --cpu cortex-a53",
+        ),
+        (
+            {"device": PHONE, "threads": 4, "affinity": "f0"},
+            " --device android --affinity f0 --threads 4",
+        ),
+        ({"device": PHONE}, " --device android --affinity all"),
+    ],
+)
+def test_the_remedy_measures_in_the_tables_setting(content, change, options) -> None:
+    table = Table(latency.SCHEMA, dataclasses.replace(IN_MS, **change), 1.0, 0.5)
+    with pytest.raises(UserError) as told:
+        table.predict(content)
+    assert str(told.value).endswith(f"add with: tfcompact latency-table --extend --models MODEL --out TABLE{options}")
+
+
 def test_an_emulated_device_never_says_ms() -> None:
     with pytest.raises(UserError, match="no latency"):
         dataclasses.replace(IN_MS, device=PROXY)
@@ -261,8 +288,24 @@ class FakeBackend:
 
 
 class FakePhone:
+    """Tells nothing of itself. `there` are the files on it."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = set()
+        self.tidied = False
+
     def push_by_sha256(self, path: Path) -> str:
+        self.there.add(f"/data/local/tmp/{path.name}")
         return f"/data/local/tmp/{path.name}"
+
+    def remove(self, pushed) -> None:
+        self.there -= set(pushed)
+
+    def forget_unused(self) -> None:
+        self.tidied = True
+
+    def ask(self, command: str) -> adb.Result:
+        return adb.Result(0, "", "")
 
 
 def test_a_phone_is_given_files_by_their_place_there_and_bytes_for_their_input(tmp_path) -> None:
@@ -273,6 +316,103 @@ def test_a_phone_is_given_files_by_their_place_there_and_bytes_for_their_input(t
     job = backend.jobs[-1]
     assert (len(job.image), job.remote, job.threads, job.affinity) == (96, "/data/local/tmp/a.tflite", 2, "f0")
     assert meter.setting == Setting(PHONE, "native", "LiteRT 2", "xnnpack", 2, "ms", "f0")
+
+
+def test_nothing_of_a_table_stays_on_the_phone(tmp_path) -> None:
+    class Refusing(FakeBackend):
+        def run(self, phone, job) -> Outcome:
+            assert job.remote in phone.there
+            if job.path.name == "b.tflite":
+                raise UserError("not this one")
+            return super().run(phone, job)
+
+    files = [tmp_path / "a.tflite", tmp_path / "b.tflite"]
+    for file in files:
+        file.write_bytes(meters.chain("MAX_POOL_2D", 1))
+    one = FakePhone()
+    one.there.add("another's")
+    meter = meters.PhoneMeter(Refusing(), one, PHONE)
+    assert one.tidied
+    assert one.there == {"another's"}
+    meter.costs(files[:1])
+    with pytest.raises(UserError, match="not this one"):
+        meter.costs(files)
+    assert one.there == {"another's"}
+
+
+def state(caps: int = 2000, **others) -> phone.Reading:
+    return phone.Reading(DeviceState(**others), (caps,))
+
+
+def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monkeypatch) -> None:
+    """Each call of `costs` reads the state before and after the files, and waits before."""
+    file, told = tmp_path / "a.tflite", []
+    file.write_bytes(meters.chain("MAX_POOL_2D", 1))
+    backend = FakeBackend()
+    meter = meters.PhoneMeter(backend, FakePhone(), PHONE, cooldown_seconds=60.0, tell=told.append)
+    readings: list[phone.Reading] = []
+    slept: list[float] = []
+    monkeypatch.setattr(meters.phone, "read", lambda one: readings.pop(0))
+    wait = meters.guards.cool_down
+    monkeypatch.setattr(meters.guards, "cool_down", lambda read, **kw: wait(read, **kw, sleep=slept.append))
+
+    def jobs(*states: phone.Reading) -> int:
+        readings[:], before = states, len(backend.jobs)
+        assert meter.costs([file]) == [2.0]
+        assert readings == []
+        return len(backend.jobs) - before
+
+    cool, hot = state(thermal_status=0), state(thermal_status=2)
+    assert jobs(cool, cool) == 1
+    assert told == slept == []
+    assert jobs(hot, hot, cool, cool) == 1
+    assert (told, len(slept)) == (["android-x: waits until it is cool"], 2)
+    told.clear()
+    assert jobs(cool, hot, cool, cool) == 2
+    assert told == ["android-x: throttled while 1 files were timed, so these times do not count"]
+    assert jobs(cool, state(1800, thermal_status=0), cool, cool) == 2
+    readings[:] = [cool, hot] * meters.TRIES
+    with pytest.raises(UserError, match=r"android-x was throttled in each of 3 tries .*--affinity little.*goes on"):
+        meter.costs([file])
+
+
+@pytest.fixture
+def standin(tmp_path, monkeypatch) -> StandIn:
+    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(android, "backend_of", lambda config: FakeBackend())
+    return StandIn(tmp_path / "phone")
+
+
+def test_a_phone_is_found_by_the_adb_that_was_named_and_no_other_process_measures_it(standin) -> None:
+    standin.devices("R58M12ABCDE device transport_id:1", "0A171JEC unauthorized", "10.0.0.7:5555 device")
+    properties = standin.folder / "bin/getprop"
+    properties.write_text(properties.read_text().replace("[ro.soc.model]", "[ro.serialno]: [X]\n[ro.soc.model]"))
+    told: list[str] = []
+    config = meters.Config(device="android", adb=str(standin.client), adb_port=5137)
+    with meters.meter(config, told.append) as meter:
+        assert [line.split(",")[0] for line in told] == [
+            "left out: device 0A171JEC has not allowed this computer; unlock its screen and accept the question "
+            "about USB debugging",
+            "left out: 10.0.0.7:5555",
+        ]
+        device = meter.setting.device
+        assert (device.soc, meter.setting.affinity) == ("Loop 2", "2")
+        with pytest.raises(UserError, match="another process is measuring"), turns.alone(device):
+            pytest.fail("two at once")
+    with turns.alone(device):
+        pass
+    assert all(line.startswith("-P 5137 ") for line in standin.calls("shell"))
+    assert standin.stored() == []
+
+
+def test_a_table_of_a_phone_that_does_not_tell_its_fast_cores(standin) -> None:
+    standin.remove("sysfs/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq")
+    told: list[str] = []
+    with meters.meter(meters.Config(device="android", adb=str(standin.client)), told.append) as meter:
+        assert meter.setting.affinity == ""
+    (line,) = told
+    assert "not pinned to the fast ones" in line
 
 
 def test_a_phone_that_falls_back_is_no_measurement(tmp_path) -> None:
@@ -395,6 +535,9 @@ def test_the_command_makes_a_table(content, tmp_path, capsys) -> None:
         (["--models", "no.tflite"], "there is no file no.tflite"),
         (["--models", "mobilenet_v2", "--cpu", "cortex-a76"], "--cpu is an option of --device emulated"),
         (["--models", "mobilenet_v2", "--device", "emulated", "--threads", "2"], "counts one thread"),
+        (["--models", "mobilenet_v2", "--adb", "adb"], "--adb is an option of --device android, not of host"),
+        (["--models", "mobilenet_v2", "--adb-port", "5137"], "--adb-port is an option of --device android"),
+        (["--models", "mobilenet_v2", "--device", "android", "--adb", "adbb"], "there is no program adbb"),
         (["--space", "no.toml"], "no.toml cannot be read"),
     ],
 )

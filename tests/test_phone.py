@@ -18,6 +18,12 @@ from tfcompact.errors import UserError
 from tfcompact.measure import adb, guards, phone
 from tfcompact.types import DeviceState
 
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch) -> None:
+    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+
+
 PIXEL = """\
 [dalvik.vm.heapsize]: [512m]
 [persist.sys.note]: [two
@@ -301,6 +307,54 @@ def test_masks(wanted: str, max_khz: tuple[int, ...], mask: str) -> None:
     assert phone.affinity(wanted, a_phone(*max_khz)) == mask
 
 
+def test_nobody_chose_and_the_phone_does_not_tell_its_fast_cores() -> None:
+    told: list[str] = []
+    assert phone.pinning(None, a_phone(1800, 2800), told.append) == ("2", False)
+    assert phone.pinning("all", a_phone(1800, 0), told.append) == ("", False)
+    assert told == []
+    assert phone.pinning(None, a_phone(1800, 0), told.append) == ("", True)
+    (line,) = told
+    assert "android-x-1234 does not tell how fast its cores are, so its runs are not pinned" in line
+    for chosen in ("big", "little"):
+        with pytest.raises(UserError, match="does not tell how fast its cores are; give --affinity all"):
+            phone.pinning(chosen, a_phone(1800, 0))
+
+
+def listed(standin: StandIn, *serials: str, number: str = "18131FDF6003JT") -> tuple[adb.Phone, ...]:
+    """The phones of these serial numbers, which are one."""
+    properties = standin.folder / "bin/getprop"
+    properties.write_text(
+        properties.read_text().replace("[ro.soc.model]", f"[ro.serialno]: [{number}]\n[ro.soc.model]")
+    )
+    standin.devices(*(f"{serial} device model:Loop_Device transport_id:1" for serial in serials))
+    return adb.Adb(standin.client).phones()
+
+
+@pytest.mark.parametrize("network", ["192.168.1.7:41321", "adb-18131F-aB (2)._adb-tls-connect._tcp"])
+def test_one_phone_by_cable_and_by_network_is_one(tmp_path, network: str) -> None:
+    told: list[str] = []
+    phones = listed(StandIn(tmp_path / "phone"), network, "18131FDF6003JT", "10.0.0.7:5555")
+    (one,) = phone.distinct(phones, told.append)
+    assert one.serial == "18131FDF6003JT"
+    assert [line.partition(", since it is")[0] for line in told] == [
+        f"left out: {network}",
+        "left out: 10.0.0.7:5555",
+    ]
+    assert all(line.endswith("taken as 18131FDF6003JT") for line in told)
+
+
+def test_two_phones_are_two_and_one_that_does_not_answer_is_kept(tmp_path) -> None:
+    told: list[str] = []
+    both = [*listed(StandIn(tmp_path / "a"), "A"), *listed(StandIn(tmp_path / "b"), "B", number="18131FDF6003JU")]
+    assert phone.distinct(both, told.append) == tuple(both)
+    gone = StandIn(tmp_path / "c")
+    silent = listed(gone, "C", "D")
+    gone.write("trouble.shell", "error: closed\n")
+    gone.devices()
+    assert phone.distinct(silent, told.append) == silent
+    assert told == []
+
+
 def test_masks_that_cannot_be() -> None:
     with pytest.raises(UserError, match="does not tell how fast its cores are; give --affinity all"):
         phone.affinity("big", a_phone(1800, 0))
@@ -389,6 +443,18 @@ def test_it_waits_no_longer_than_it_may() -> None:
     assert guards.flags(hot, hot, found.cool) == {"throttled": True, "not_cooled": True}
     found, told = cooled([hot], 0)
     assert (found.cool, found.seconds, told) == (False, 0.0, [])
+
+
+def test_the_wait_ends_when_it_is_called_off() -> None:
+    hot, asked = reading(thermal_status=3), []
+    found = guards.cool_down(
+        lambda: asked.append(1) or hot,
+        seconds=60,
+        celsius=38,
+        clock=lambda: 0.0,
+        sleep=lambda seconds: len(asked) == 2,
+    )
+    assert (found.cool, len(asked)) == (False, 2)
 
 
 def test_a_device_that_tells_no_temperature_is_not_waited_for() -> None:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tfcompact {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        print(f"\ninterrupted; {_INTERRUPTED.get(name, _GOES_ON)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
@@ -152,7 +152,7 @@ def _measure(name: str, words: Sequence[str]) -> None:
             run, options.runs, config, lambda line: console.print(line, highlight=False, markup=False)
         )
         rows, failures = list(measured.rows), measured.failures
-    keys = {row.key for row in rows}
+    keys = set(map(runs.measurement_name, rows))
     report.print_table(
         console, [row for row in report.rows(options.runs, options.model) if row.key in keys], options.runs
     )
@@ -346,19 +346,19 @@ def _latency_table(name: str, words: Sequence[str]) -> None:
     from tfcompact.space import Space
 
     console = _console()
-    table = latency_table.make(
-        untrained.networks(
-            options.models,
-            Space.load(options.space).covering() if options.space else (),
-            px=options.px,
-            classes=options.classes,
-            kept=latency_table.networks_of(options.out),
-        ),
-        meters.meter(arguments.part(options, Config)),
-        options.out,
-        extend=options.extend,
-        log=lambda line: console.print(line, highlight=False, markup=False),
+
+    def log(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    networks = untrained.networks(
+        options.models,
+        Space.load(options.space).covering() if options.space else (),
+        px=options.px,
+        classes=options.classes,
+        kept=latency_table.networks_of(options.out),
     )
+    with meters.meter(arguments.part(options, Config), log) as meter:
+        table = latency_table.make(networks, meter, options.out, extend=options.extend, log=log)
     console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
     print(options.out)
 
@@ -375,6 +375,11 @@ COMMANDS: dict[str, Callable[[str, Sequence[str]], None]] = {
     "sensitivity": _sensitivity,
     "latency-table": _latency_table,
     "runs": _runs,
+}
+_GOES_ON = "what was finished is kept, and the same command goes on from there"
+_INTERRUPTED = {
+    "measure": "rows that were saved are kept, those of phones that lack rounds as *.partial.json; the same command "
+    "measures everything anew",
 }
 _STAGE_HELP = {
     "fit": "Train a network, or go on with a training that was interrupted",

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,21 @@ class Setting(Record):
             )
         require(self.threads >= 1, "threads", self.threads, "at least 1")
 
+    @property
+    def options(self) -> str:
+        """What `tfcompact latency-table` must be given to measure in this setting, with a space before each."""
+        kind = self.device.kind
+        words = [] if kind == "host" else ["--device", kind]
+        if kind == "emulated" and (cpu := re.fullmatch(r"arm64-(.+)-insn", self.device.name)):
+            words += ["--cpu", cpu[1]]
+        if kind == "android":
+            words += ["--affinity", self.affinity or "all"]
+        if self.delegate != "xnnpack":
+            words += ["--delegate", self.delegate]
+        if self.threads != 1:
+            words += ["--threads", str(self.threads)]
+        return "".join(f" {word}" for word in words)
+
     def __str__(self) -> str:
         cores = f" on cores {self.affinity}" if self.affinity else ""
         return f"{self.device.name}, {self.runtime}, {self.delegate}, {self.threads} threads{cores}, {self.unit}"
@@ -117,6 +133,7 @@ class Table(Record):
             raise UserError(
                 f"{name}: {missing[0]}{more} not in the latency table of {self.setting.device.name}; add with: "
                 f"tfcompact latency-table --extend --models {name if Path(name).suffix else 'MODEL'} --out TABLE"
+                f"{self.setting.options}"
             )
         partitions = read_network.partitions
         return self.invoke + self.partition * partitions + sum(map(self.cost, read_network.configurations))

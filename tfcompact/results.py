@@ -139,7 +139,7 @@ def measured(root: Path = runs.ROOT, model: str | None = None) -> Scan[Row]:
 
     def read(file: Path) -> Row:
         measurement = Measurement.from_json(read_json(file))
-        return _row(measurement, root)
+        return _row(measurement, root, file.stem)
 
     found = scan(root, f"{only(model)}/{runs.MEASUREMENTS}/*.json", read)
     return Scan(tuple(sorted(found.rows, key=_order)), found.damaged)
@@ -172,7 +172,7 @@ def drawable(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.top1 is not None and row.cost is not None]
 
 
-def _row(m: Measurement, root: Path) -> Row:
+def _row(m: Measurement, root: Path, key: str) -> Row:
     """Numbers are converted here, so that a file with text where a number belongs counts as damaged."""
     run = runs.Run(root / m.model / m.run)
     made, checks = provenance(run, root), _checks(run, m.artifact_sha256, root)
@@ -197,7 +197,7 @@ def _row(m: Measurement, root: Path) -> Row:
     if m.format not in FORMAT_ORDER:
         raise UserError(f"unknown format {m.format!r}")
     return Row(
-        key=m.key,
+        key=key,
         model=str(m.model),
         format=str(m.format),
         run=str(m.run),

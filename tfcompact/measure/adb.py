@@ -6,17 +6,20 @@ connection broke; a command that runs something (`Phone.shell`) is not. No Tenso
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeVar
 
 from tfcompact.errors import UnknownName, UserError
@@ -32,6 +35,8 @@ ANSWER_S = 30.0
 """Longest wait in seconds for a command that only looks, and for the client to answer at all."""
 SLOWEST_MB_S = 1.0
 """What is allowed for in the time limit of a transfer, in 10^6 bytes a second: USB 2 gives some 30, a bad radio 2."""
+KEEP_DAYS = 30
+"""How long a file stays on a device that nothing asks for any more."""
 
 
 class AdbError(UserError):
@@ -48,6 +53,10 @@ class DiskFull(AdbError):
 
 class TimedOut(AdbError):
     """No answer within the time limit; what was started may still run on the device."""
+
+
+class Interrupted(AdbError):
+    """The call was ended, or not begun, because of `Adb.interrupt`."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,17 @@ class Listed:
 class Adb:
     """The client program, and the server it talks to: `port` is that of the server, 5037 unless given.
 
-    Raises `UserError` where the program is not there.
+    A call is a process in a session of its own, so that a terminal's Ctrl-C does not end it before we decide to:
+    an exception in the calling thread does, and `interrupt` from any thread. Raises `UserError` where the program is
+    not there.
     """
 
     def __init__(self, executable: str | Path | None = None, port: int | None = None) -> None:
         self.executable = _found(executable)
         self.port = port
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._interrupted = False
 
     def words(self, serial: str | None, *words: str) -> list[str]:
         """The command line of one call, for one device or none."""
@@ -84,21 +98,50 @@ class Adb:
         return [self.executable, *server, *(() if serial is None else ("-s", serial)), *words]
 
     def call(self, *words: str, serial: str | None = None, timeout_s: float = ANSWER_S, doing: str = "") -> Result:
-        """One call of the client, whatever its exit status. `doing` is for the error. Raises `TimedOut`."""
-        command = self.words(serial, *words)
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            of = f" of device {serial}" if serial else ""
-            raise TimedOut(
-                f"no answer{of} within {timeout_s:g} s while {doing or f'running adb {_short(words)}'}; "
-                "check its cable, or: adb reconnect"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{self.executable} cannot be started ({error.strerror}); give --adb PATH") from None
-        return Result(done.returncode, _text(done.stdout), _text(done.stderr))
+        """One call of the client, whatever its exit status. `doing` is for the error.
+
+        Raises `TimedOut`, and `Interrupted` where `interrupt` was called before it ended.
+        """
+        doing = doing or f"running adb {_short(words)}"
+        with self._started(self.words(serial, *words), doing) as process:
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                of = f" of device {serial}" if serial else ""
+                raise TimedOut(
+                    f"no answer{of} within {timeout_s:g} s while {doing}; check its cable, or: adb reconnect"
+                ) from None
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+                    _end(process)
+        if self._interrupted and process.returncode < 0:
+            raise Interrupted(f"interrupted while {doing}")
+        return Result(process.returncode, _text(out), _text(err))
+
+    def interrupt(self) -> None:
+        """Ends every call that is under way, and lets no other begin: they raise `Interrupted`, in their threads."""
+        with self._lock:
+            self._interrupted = True
+            for process in self._running:
+                _end(process)
+
+    def _started(self, command: Sequence[str], doing: str) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._interrupted:
+                raise Interrupted(f"interrupted before {doing}")
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise UserError(f"{self.executable} cannot be started ({error.strerror}); give --adb PATH") from None
+            self._running.add(process)
+            return process
 
     def listed(self) -> tuple[Listed, ...]:
         """Every device the server knows, ready or not. Starts the server where there is none."""
@@ -255,6 +298,7 @@ class Phone:
         digest = next(iter(hashes.values())) if len(hashes) == 1 else hashlib.sha256(listing.encode()).hexdigest()
         final = f"{DIRECTORY}/{digest}"
         if self._holds(final, hashes):
+            self.ask(f"touch -c {final}")  # `forget_unused` goes by it
             return final
         partial = f"{DIRECTORY}/{digest}.{uuid.uuid4().hex[:8]}.part"
         self.check(f"mkdir -p {partial}")
@@ -275,9 +319,22 @@ class Phone:
             raise
         return final
 
-    def forget_halves(self) -> None:
-        """Removes what pushes left that were killed, a day ago or longer: a push of now is nobody's to end."""
-        self.ask(f"find {DIRECTORY} -maxdepth 1 -name '*.part' -mtime +0 -exec rm -rf {{}} +")
+    def forget_unused(self) -> None:
+        """Removes files that no push asked for in `KEEP_DAYS` days, and what killed pushes left, a day ago or longer.
+
+        A push of now is nobody's to end.
+        """
+        old = f"\\( -name '*.part' -mtime +0 -o -mtime +{KEEP_DAYS} \\)"
+        self.ask(f"find {DIRECTORY} -mindepth 1 -maxdepth 1 {old} -exec rm -rf {{}} +")
+
+    def remove(self, pushed: Iterable[str]) -> None:
+        """Removes files that `push_by_sha256` brought, given by the paths that it returned."""
+        homes = sorted({str(PurePosixPath(path).parent) for path in pushed})
+        for home in homes:
+            if not re.fullmatch(rf"{DIRECTORY}/[0-9a-f]{{64}}", home):
+                raise ValueError(f"{home} is no directory that push_by_sha256 made")
+        if homes:
+            self.ask(f"rm -rf {' '.join(homes)}")
 
     def sha256(self, remote: str) -> str | None:
         """The SHA-256 of a file on the device, taken there; None where there is no such file."""
@@ -326,10 +383,15 @@ class Phone:
 
 
 def parse_devices(text: str) -> tuple[Listed, ...]:
-    """The lines of `adb devices -l`. A state may be two words (`no permissions`)."""
+    """The lines of `adb devices -l`.
+
+    A state may be two words (`no permissions`), and a serial number too: that of a phone that was found on the
+    network a second time is `adb-NUMBER-abc (2)._adb-tls-connect._tcp`. A state we do not know is one word.
+    """
+    known = "|".join(("device", "host", "connecting", "rescue", "unknown", *_STATES))
     found = []
     for line in text.splitlines():
-        match = re.match(r"(\S+)\s+(no permissions|[a-z]+)\b(.*)", line)
+        match = re.match(rf"(.+?)\s+({known})(?=\s|$)(.*)", line) or re.match(r"(\S+)\s+([a-z]+)\b(.*)", line)
         if match and not line.startswith(("*", "List of devices", "adb ")):
             model = re.search(r"\bmodel:(\S+)", match[3])
             found.append(Listed(match[1], match[2], model[1] if model else ""))
@@ -388,6 +450,13 @@ def _again(action: Callable[[], Answer]) -> Answer:
         except (DeviceGone, TimedOut):
             time.sleep(attempt * PAUSE_S)
     return action()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kills the process, and what it started, unless it has ended."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _transfer_s(size: int) -> float:

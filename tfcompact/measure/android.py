@@ -20,11 +20,11 @@ from typing import Any
 
 from tfcompact import runs
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import adb
+from tfcompact.measure import adb, phone
 from tfcompact.measure.answers import Subject
 from tfcompact.measure.backends import Backend
 from tfcompact.measure.choices import BACKENDS, PROXY, Config
-from tfcompact.measure.turns import Place, Save
+from tfcompact.measure.turns import Keep, Place, Save, SaveFailure
 from tfcompact.reading import read_json
 from tfcompact.types import Accuracy, Artifact, Measurement
 
@@ -64,26 +64,25 @@ def measure_run(
         there = ", ".join(a.format for a in run.artifacts)
         raise UserError(f"{run.name} has no {' or '.join(config.formats)} file; it has {there}")
     backend = backend_of(config)
-    phones = () if config.emulated else adb.Adb(config.adb, config.adb_port).phones(config.serial, log)
+    found = () if config.emulated else adb.Adb(config.adb, config.adb_port).phones(config.serial, log)
+    phones = phone.distinct(found, log)
 
     known = _accuracies(root, run.model)
     if unknown := [a.format for a in artifacts if a.sha256 not in known]:
         log(f"no accuracy of {', '.join(unknown)} yet, so none in these rows; first: make measure MODEL={run.model}")
 
     def save(row: Measurement, text: str) -> None:
-        row = with_accuracy(row)
-        path = root / row.model / runs.MEASUREMENTS / row.log
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-        runs.save_measurement(root, row)
+        runs.save_measurement(root, with_accuracy(row), text)
+
+    def save_failure(key: str, text: str) -> Path:
+        return runs.save_failure(root, run.model, key, text)
 
     def with_accuracy(row: Measurement) -> Measurement:
         accuracy = None if row.validity.get("output_differs") else known.get(row.artifact_sha256)
         return dataclasses.replace(row, accuracy=accuracy)
 
-    measured = measure([(run.path / a.path, a) for a in artifacts], phones, config, backend, save=save, log=log)
+    files = [(run.path / a.path, a) for a in artifacts]
+    measured = measure(files, phones, config, backend, save=save, save_failure=save_failure, log=log)
     if not measured.rows:
         raise UserError(measured.failures[0] if measured.failures else "nothing was measured")
     return Measured(tuple(map(with_accuracy, measured.rows)), measured.failures)
@@ -107,13 +106,15 @@ def measure(
     backend: Backend,
     *,
     save: Save,
+    save_failure: SaveFailure | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Measured:
     """Every file on every device (`adb.Phone`; none for the emulated one), with every delegate and number of threads.
 
-    `save` is called with a row the moment it is there. What fails on one device or for one file does not stop the
-    others: it is told by `log` and in the result. Raises `UserError` where a file is not what its artifact says, or
-    does not run on this computer, whose answers are what a device's are compared with.
+    `save` is called with a row the moment it is there, and `save_failure` with what was said where a file did not
+    run. What fails on one device or for one file does not stop the others: it is told by `log` and in the result. An
+    interruption ends what is under way on every device. Raises `UserError` where a file is not what its artifact
+    says, or does not run on this computer, whose answers are what a device's are compared with.
     """
     delegates = config.delegates or backend.delegates[:1]
     for delegate in delegates:
@@ -121,14 +122,17 @@ def measure(
             raise UnknownName(f"delegate of {backend.name}", delegate, backend.delegates)
     files = [Subject.of(path, artifact, delegates) for path, artifact in artifacts]
     stop = threading.Event()
-    places = [Place(one, files, delegates, config, backend, save, log, stop) for one in (phones or (None,))]
+    keep = Keep(save, save_failure)
+    places = [Place(one, files, delegates, config, backend, keep, log, stop) for one in (phones or (None,))]
     with ThreadPoolExecutor(max_workers=len(places)) as pool:
         pending = [pool.submit(place.measure) for place in places]
         try:
             for future in pending:
                 future.result()
-        except BaseException:  # an interruption too: the other devices end after the call they are in
+        except BaseException:  # an interruption too; leaving the pool waits for the other devices' threads
             stop.set()
+            for one in phones:
+                one.adb.interrupt()
             raise
     return Measured(
         tuple(row for place in places for row in place.rows.values()),

@@ -35,7 +35,9 @@ BACKENDS: dict[str, Made] = {
     "benchmark_model": Made(
         "benchmark_model",
         "BenchmarkModel",
-        lambda tool, c: tool(c.benchmark_model, require_full_delegation=c.require_full_delegation),
+        lambda tool, c: tool(
+            c.benchmark_model, require_full_delegation=c.require_full_delegation, arguments=c.benchmark_args
+        ),
         rounds=False,
     ),
     "litert_app": Made("litert_app", "LitertApp", lambda app, c: app(c.apk), pins=False),
@@ -46,6 +48,7 @@ BACKENDS: dict[str, Made] = {
 """By the names of `types.BACKENDS`. A module is imported when its back end is asked for."""
 _OPTION_OF = {
     "benchmark_model": "benchmark_model",
+    "benchmark_args": "benchmark_model",
     "require_full_delegation": "benchmark_model",
     "apk": "litert_app",
     "cpu": PROXY,
@@ -63,7 +66,9 @@ class Config:
     delegates: tuple[str, ...] = opt((), "delegates to measure with, one row for each; the back end's first")
     threads: tuple[int, ...] = opt((1,), "numbers of threads to measure with, one row for each")
     formats: tuple[str, ...] = opt((), "only files of these formats; all of the export")
-    affinity: str | None = opt(None, "cores to run on: big (unless given), little, all, or a mask as f0")
+    affinity: str | None = opt(
+        None, "cores to run on: big (unless given; all where it is not known which), little, all, or a mask as f0"
+    )
     warmup: int = opt(10, "untimed runs before the first timed one")
     warmup_seconds: float = opt(0.5, "seconds at least of untimed runs")
     repeats: int = opt(100, f"timed runs at least, {FEWEST_RUNS} or more")
@@ -75,6 +80,7 @@ class Config:
     sustained_seconds: float = opt(0.0, "run this long without a pause instead, to see throttling; 0 for bursts")
     profile: bool = opt(False, "the times of operators too, in a run of its own")
     benchmark_model: Path | None = opt(None, "the benchmark_model program for the device, for that back end")
+    benchmark_args: str = opt("", 'more flags for benchmark_model: --benchmark-args="--gpu_backend=cl"')
     require_full_delegation: bool = opt(False, "benchmark_model fails where a delegate leaves operators to the CPU")
     apk: Path | None = opt(None, "the app to install first, for the back end litert_app")
     cpu: str | None = opt(None, "the emulated processor, cortex-a76 unless given, for --device emulated")
@@ -104,7 +110,7 @@ class Config:
         require(self.cooldown_seconds >= 0, "cooldown_seconds", self.cooldown_seconds, "0 or more")
         require(self.sustained_seconds >= 0, "sustained_seconds", self.sustained_seconds, "0 or more")
         for option, name in _OPTION_OF.items():
-            if getattr(self, option) not in (None, False) and self.backend != name:
+            if getattr(self, option) not in (None, False, "") and self.backend != name:
                 raise UserError(f"--{option.replace('_', '-')} is for --backend {name}, not for {self.backend}")
         if self.backend == "benchmark_model" and self.benchmark_model is None:
             raise UserError("the back end benchmark_model needs the program: --benchmark-model PATH")
@@ -114,9 +120,9 @@ class Config:
             raise UserError("an emulated device has no times, so it takes neither --sustained-seconds nor --profile")
 
     @property
-    def cores(self) -> str:
-        """The affinity that was asked for, or the back end's own."""
-        return self.affinity or ("big" if BACKENDS[self.backend].pins else "all")
+    def cores(self) -> str | None:
+        """What `phone.pinning` is asked for: what the user chose, or `all` where the back end cannot choose cores."""
+        return self.affinity or (None if BACKENDS[self.backend].pins else "all")
 
     @property
     def turns(self) -> int:

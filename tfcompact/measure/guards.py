@@ -41,10 +41,10 @@ def cool_down(
     celsius: float,
     waiting: Callable[[DeviceState], None] = lambda state: None,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], bool | None] = time.sleep,
 ) -> Cooled:
     """Waits until the device is cool, for at most so many seconds. `read` asks it; `waiting` is told once that it is
-    not."""
+    not. The wait ends where `sleep` says True, as `threading.Event.wait` does when the event is set."""
     start = clock()
     told = False
     while True:
@@ -55,7 +55,8 @@ def cool_down(
         if not told:
             waiting(reading.state)
             told = True
-        sleep(min(POLL_S, max(0.0, seconds - waited)))
+        if sleep(min(POLL_S, max(0.0, seconds - waited))):
+            return Cooled(reading, waited, cool)
 
 
 def flags(before: Reading, after: Reading, cool: bool | None) -> dict[str, bool]:

@@ -50,6 +50,7 @@ class LitertApp:
     """Runs files in the app, which is installed from `apk` first, or is on the phone already."""
 
     name = "litert_app"
+    needs_screen = True  # behind a dark screen Android gives an app the small cores
     delegates = ("cpu", "gpu", "npu")
 
     def __init__(self, apk: Path | None = None) -> None:

@@ -5,12 +5,13 @@ No TensorFlow here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfcompact import lite, metadata
 from tfcompact.errors import UserError
 from tfcompact.latency import Setting
-from tfcompact.measure import adb, android, emulated, host, native, phone
+from tfcompact.measure import adb, android, emulated, guards, host, native, phone, turns
 from tfcompact.measure.backends import Backend, Job, Outcome
 from tfcompact.options import opt, require
 from tfcompact.types import Artifact, Device, Normalization
@@ -31,6 +32,8 @@ from tfcompact.types import Artifact, Device, Normalization
 ROUNDS = 5
 ROUND_MS = 4.0  # timed ms of one file in one round, within the bounds below
 FEWEST, MOST = 5, 50
+TRIES = 3
+"""How often files are timed on a phone that slows itself down meanwhile, before it is given up."""
 
 
 @dataclass(frozen=True)
@@ -44,33 +47,54 @@ class Config:
     threads: int = opt(1, "number of threads; 1 for emulated")
     cpu: str | None = opt(None, "emulated: the processor, cortex-a76 unless given")
     serial: str | None = opt(None, "android: serial number, as adb devices lists it; the only phone unless given")
-    affinity: str | None = opt(None, "android: cores to run on: big (unless given), little, all, or a mask as f0")
+    affinity: str | None = opt(
+        None,
+        "android: cores to run on: big (unless given; all where it is not known which), little, all, or a mask as f0",
+    )
+    adb: str | None = opt(None, "android: the adb program; found by itself unless given")
+    adb_port: int | None = opt(None, "android: port of the adb server, 5037 unless given")
 
     def __post_init__(self) -> None:
         require(self.threads >= 1, "threads", self.threads, "at least 1")
-        for name, device in (("cpu", "emulated"), ("serial", "android"), ("affinity", "android")):
+        owners = {"cpu": "emulated"} | dict.fromkeys(("serial", "affinity", "adb", "adb_port"), "android")
+        for name, device in owners.items():
             if getattr(self, name) is not None and self.device != device:
-                raise UserError(f"--{name} is an option of --device {device}, not of {self.device}")
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is an option of --device {device}, not of {self.device}")
         if self.device == "emulated" and self.threads != 1:
             raise UserError("--device emulated counts one thread; leave --threads away")
 
 
-def meter(config: Config) -> Meter:
-    """What measures as `config` says. Raises `UserError` where the device is not there, or something is missing."""
+@contextlib.contextmanager
+def meter(config: Config, tell: Callable[[str], None] = lambda line: None) -> Iterator[Meter]:
+    """What measures as `config` says; while it lasts, no other process of this computer measures on that phone.
+
+    `tell` hears of phones that are left out, and of one that is too warm. Raises `UserError` where the device is not
+    there, or something is missing.
+    """
     if config.device == "host":
-        return HostMeter(threads=config.threads, delegate=config.delegate)
+        yield HostMeter(threads=config.threads, delegate=config.delegate)
+        return
     if config.device == "emulated":
-        return ProxyMeter(config.cpu or "cortex-a76", delegate=config.delegate)
-    found = adb.Adb().phones([config.serial] if config.serial else [])
+        yield ProxyMeter(config.cpu or "cortex-a76", delegate=config.delegate)
+        return
+    client = adb.Adb(config.adb, config.adb_port)
+    found = phone.distinct(client.phones([config.serial] if config.serial else [], tell), tell)
     if len(found) > 1:
         names = ", ".join(one.serial for one in found)
         raise UserError(f"{len(found)} phones are connected; a table is of one: give --serial, of {names}")
     facts = phone.facts(found[0])
-    mask = phone.affinity(config.affinity or "big", facts)
-    backend = android.backend_of(android.Config(backend="native"))
-    return PhoneMeter(
-        backend, found[0], facts.device, threads=config.threads, delegate=config.delegate, affinity=mask
-    )
+    mask, _ = phone.pinning(config.affinity, facts, tell)
+    with turns.alone(facts.device):
+        yield PhoneMeter(
+            android.backend_of(android.Config(backend="native")),
+            found[0],
+            facts.device,
+            threads=config.threads,
+            delegate=config.delegate,
+            affinity=mask,
+            tell=tell,
+        )
 
 
 class Meter(Protocol):
@@ -129,7 +153,11 @@ class ProxyMeter:
 
 
 class PhoneMeter:
-    """Times files on a phone through a back end of `measure.android`: the median of all runs of each, in ms."""
+    """Times files on a phone through a back end of `measure.android`: the median of all runs of each, in ms.
+
+    Before each call of `costs` the phone is waited for until it is cool, and what it measured while it slowed itself
+    down is measured again: a table has no place for a warning.
+    """
 
     together = 16
 
@@ -142,25 +170,67 @@ class PhoneMeter:
         threads: int = 1,
         delegate: str = "xnnpack",
         affinity: str = "",
+        cooldown_seconds: float = 120.0,
+        cool_celsius: float = 38.0,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`phone` is an `adb.Phone`: what is used of it here is `push_by_sha256(path) -> remote path`."""
+        """`phone` is an `adb.Phone`. `cooldown_seconds` and `cool_celsius` are as in `android.Config`."""
         self._backend, self._phone, self._affinity = backend, phone, affinity
         self._threads, self._delegate = threads, delegate
+        self._name, self._tell = device.name, tell
+        self._cooldown_s, self._cool_celsius = cooldown_seconds, cool_celsius
+        self._pushed: set[str] = set()
+        phone.forget_unused()
         backend.prepare(phone)
         with tempfile.TemporaryDirectory() as scratch:
             probe = Path(scratch) / "probe.tflite"
             probe.write_bytes(chain("MAX_POOL_2D", 1))
-            runtime = self._outcome(probe).runtime
+            with self._tidy():
+                runtime = self._outcome(probe).runtime
         self.setting = Setting(device, backend.name, runtime, delegate, threads, "ms", affinity)
 
     def costs(self, files: Sequence[Path]) -> list[float]:
-        """See `Meter`. Raises `UserError` where another delegate ran a file than was asked for, or tells no time."""
-        return [_median(self._outcome(file), file) for file in files]
+        """See `Meter`. The files are removed from the phone afterwards.
+
+        Raises `UserError` where another delegate ran a file than was asked for, or tells no time, and where the phone
+        slowed itself down in each of `TRIES` tries.
+        """
+        with self._tidy():
+            for _ in range(TRIES):
+                cooled = guards.cool_down(
+                    lambda: phone.read(self._phone),
+                    seconds=self._cooldown_s,
+                    celsius=self._cool_celsius,
+                    waiting=lambda state: self._tell(f"{self._name}: waits until it is cool"),
+                )
+                costs = [_median(self._outcome(file), file) for file in files]
+                raised = guards.flags(cooled.reading, phone.read(self._phone), cooled.cool)
+                slower = [name for name in ("throttled", "frequency_dropped") if raised.get(name)]
+                if not slower:
+                    return costs
+                said = " and ".join(slower).replace("_", " ")
+                self._tell(f"{self._name}: {said} while {len(files)} files were timed, so these times do not count")
+        raise UserError(
+            f"{self._name} was {said} in each of {TRIES} tries to time the same files; cool it, take it off its "
+            "charger, or take --affinity little, then give the same command again: it goes on from there"
+        )
+
+    @contextlib.contextmanager
+    def _tidy(self) -> Iterator[None]:
+        """Removes from the phone, at its end, the files that were brought meanwhile, unless it has gone."""
+        self._pushed.clear()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(adb.AdbError):
+                self._phone.remove(self._pushed)
 
     def _outcome(self, file: Path) -> Outcome:
         content = file.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
         size = len(content)
+        remote = self._phone.push_by_sha256(file)
+        self._pushed.add(remote)
         artifact = Artifact("operator", "latency-table", file.name, "int8", sha256, size, 0, 0, Normalization())
         job = Job(
             path=file,
@@ -168,7 +238,7 @@ class PhoneMeter:
             delegate=self._delegate,
             threads=self._threads,
             image=_image(content),
-            remote=self._phone.push_by_sha256(file),
+            remote=remote,
             warmup=5,
             repeats=50,
             min_seconds=0.05,

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tfcompact.errors import UserError
-from tfcompact.measure.adb import Result
+from tfcompact.measure.adb import AdbError, Result
 from tfcompact.types import Device, DeviceState
 
 AFFINITIES = ("big", "little", "all")
@@ -27,6 +27,9 @@ class Asked(Protocol):
 
     def ask(self, command: str, timeout_s: float = ...) -> Result:
         """Runs a command that only looks."""
+
+
+One = TypeVar("One", bound=Asked)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Facts:
     def all_cores(self) -> int:
         """The mask of all cores."""
         return (1 << self.device.cores) - 1
+
+    @property
+    def tells_speeds(self) -> bool:
+        """Whether it is known of every core how fast it is."""
+        return bool(self.max_khz) and all(self.max_khz)
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,31 @@ def facts(phone: Asked) -> Facts:
 def read(phone: Asked) -> Reading:
     """The device's state now. Raises `adb.AdbError` where it cannot be asked."""
     return reading_of(_asked(phone, _STATE))
+
+
+def distinct(phones: Sequence[One], tell: Callable[[str], None] = lambda line: None) -> tuple[One, ...]:
+    """The phones, each once: one that adb lists by cable and by network is taken by cable; `tell` hears of the other.
+
+    One that cannot be asked now is kept: what it is used for says why.
+    """
+    if len(phones) < 2:
+        return tuple(phones)
+    taken: dict[str, One] = {}
+    for one in sorted(phones, key=lambda one: _by_network(one.serial)):
+        try:
+            name = facts(one).device.name
+        except AdbError:
+            name = one.serial
+        if name in taken:
+            tell(f"left out: {one.serial}, since it is {name} too, which is taken as {taken[name].serial}")
+        else:
+            taken[name] = one
+    return tuple(one for one in phones if one in taken.values())
+
+
+def _by_network(serial: str) -> bool:
+    """Whether it is an address, or a name on the network: `adb-NUMBER-abc._adb-tls-connect._tcp`."""
+    return re.search(r":\d+$|\._adb[a-z-]*\._tcp\.?$", serial) is not None
 
 
 def facts_of(serial: str, properties: Mapping[str, str], cores: str) -> Facts:
@@ -234,6 +267,21 @@ def clusters(max_khz: Sequence[int]) -> str:
     return " + ".join(f"{list(max_khz).count(khz)} x {khz / 1e6:.2f}" for khz in known) + " GHz" if known else ""
 
 
+def pinning(wanted: str | None, facts: Facts, tell: Callable[[str], None] = lambda line: None) -> tuple[str, bool]:
+    """The mask of `affinity`, and whether there is none because nobody chose and the device does not help to.
+
+    Without a wish (None) it is that of `big`; where the device does not tell how fast its cores are, runs are not
+    pinned, which `tell` hears. Raises `UserError` as `affinity` does, for a wish that cannot be met.
+    """
+    if wanted is None and not facts.tells_speeds:
+        tell(
+            f"{facts.device.name} does not tell how fast its cores are, so its runs are not pinned to the fast ones; "
+            "a mask as --affinity f0 does that"
+        )
+        return "", True
+    return affinity(wanted or "big", facts), False
+
+
 def affinity(wanted: str, facts: Facts) -> str:
     """The mask of cores in hexadecimal, as `taskset` takes it, or empty for no pinning.
 
@@ -244,13 +292,12 @@ def affinity(wanted: str, facts: Facts) -> str:
     if wanted == "all":
         return ""
     if wanted in ("big", "little"):
-        known = [khz for khz in facts.max_khz if khz]
-        if len(known) < len(facts.max_khz) or not known:
+        if not facts.tells_speeds:
             raise UserError(
                 f"{facts.device.name} does not tell how fast its cores are; give --affinity all, or a mask as f0"
             )
-        lowest = min(known)
-        if max(known) == lowest:
+        lowest = min(facts.max_khz)
+        if max(facts.max_khz) == lowest:
             return ""
         chosen = [core for core, khz in enumerate(facts.max_khz) if (khz > lowest) == (wanted == "big")]
         return f"{sum(1 << core for core in chosen):x}"

@@ -1,7 +1,7 @@
 """Turns of files on devices, and the row that is kept after each; one device to a `Place`.
 
-A row carries the flag `partial` until its last round is in: nothing that was measured is lost with a cable. No
-TensorFlow here.
+A row carries the flag `partial` until its last round is in, and the device's state after it: nothing that was
+measured is lost with a cable. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -14,21 +14,36 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcompact import runs
 from tfcompact.data import cache
 from tfcompact.errors import UserError
 from tfcompact.measure import adb, guards, phone
 from tfcompact.measure.answers import DIFFERS, Subject
-from tfcompact.measure.backends import Backend, Job, Outcome
+from tfcompact.measure.backends import Backend, Job, Outcome, RunFailed
 from tfcompact.measure.choices import Config
 from tfcompact.measure.host import FEWEST_RUNS
 from tfcompact.types import SCHEMA, Device, DeviceState, Measurement, OutputCheck
 
 Save = Callable[[Measurement, str], None]
 """Keeps a row and the log of its calls; called again, with more samples, after each round."""
+SaveFailure = Callable[[str, str], Path]
+"""Keeps the log of a row of that key that failed, and says where."""
+
+
+class Keep(NamedTuple):
+    """What keeps rows, and the logs of those that failed. Both raise `UserError` where it cannot be written."""
+
+    row: Save
+    failure: SaveFailure | None = None
+
+
+class NotKept(UserError):
+    """The disk does not take what is measured: there is no sense in measuring more."""
 
 
 @dataclass(eq=False)
@@ -45,6 +60,7 @@ class _Series:
     after: phone.Reading | None = None
     check: OutputCheck | None = None
     started: str = ""
+    rounds_done: int = 0  # with the device's state after them
     failed: bool = False
 
     @property
@@ -73,28 +89,32 @@ class Place:
         delegates: Sequence[str],
         config: Config,
         backend: Backend,
-        save: Save,
+        keep: Keep,
         log: Callable[[str], None],
         stop: threading.Event,
     ) -> None:
         self.phone, self.config, self.backend = one, config, backend
-        self._save, self._log, self._stop = save, log, stop
+        self._save, self._log, self._stop = keep, log, stop
         self.rows: dict[str, Measurement] = {}
         self.failures: list[str] = []
         self.series = [_Series(file, d, threads) for file in files for d in delegates for threads in config.threads]
         self.rounds = config.turns
         self.facts: phone.Facts | None = None
         self.mask = ""
+        self.unpinned = False
 
     def measure(self) -> None:
-        """All rounds of all series. What goes wrong with the device itself ends it, and is in `failures`."""
+        """All rounds of all series. What goes wrong with the device itself ends it, and is in `failures`.
+
+        An interruption ends it too, and is no failure: what was measured until then is kept.
+        """
         try:
             with contextlib.ExitStack() as held:
                 if self.phone is not None:
                     self.facts = phone.facts(self.phone)
-                    held.enter_context(_alone(self.facts.device))
-                    self.phone.forget_halves()
-                    self.mask = phone.affinity(self.config.cores, self.facts)
+                    held.enter_context(alone(self.facts.device))
+                    self.phone.forget_unused()
+                    self.mask, self.unpinned = phone.pinning(self.config.cores, self.facts, self._log)
                     self._log(f"{self.facts.device.name}: {self.facts.device.processor}, {self.facts.device.system}")
                 self.backend.prepare(self.phone)
                 for turn in range(self.rounds):
@@ -102,17 +122,26 @@ class Place:
                         series = self.series[(turn + k) % len(self.series)]
                         if not series.failed and not self._stop.is_set():
                             self._turn(series, turn)
+        except adb.Interrupted:
+            return
         except adb.DeviceGone as error:
             self._fail(str(error))
-            for series in self.series:
-                if series.outcomes and len(series.outcomes) < self.rounds:
-                    series.log.append(f"# {error}")
-                    self._keep(series)
+            try:
+                for series in self.series:
+                    if series.outcomes and series.rounds_done < self.rounds:
+                        series.log.append(f"# {error}")
+                        self._keep(series)
+            except NotKept as unkept:
+                self._fail(str(unkept))
         except UserError as error:
             self._fail(str(error))
 
     def _turn(self, series: _Series, turn: int) -> None:
-        """One call of the back end between two readings of the device's state, and the row written anew."""
+        """One call of the back end between two readings of the device's state, and the row written anew.
+
+        It is written before the second reading too, which a device may not live to give.
+        """
+        head = f"# {_now()}, round {turn + 1} of {self.rounds}"
         try:
             remote = "" if self.phone is None else self.phone.push_by_sha256(series.file.path)
             cooled = None
@@ -124,12 +153,16 @@ class Place:
                     waiting=lambda state: self._log(
                         f"{self._device().name}: waits until it is cool ({_heat(state)})"
                     ),
+                    sleep=self._stop.wait,
                 )
                 series.before = series.before or cooled.reading
+            if self._stop.is_set():
+                return
             started = _now()
+            head = f"# {started}, round {turn + 1} of {self.rounds}"
             series.started = series.started or started
             outcome = self.backend.run(self.phone, self._job(series, remote, turn))
-            series.log.append(f"# {started}, round {turn + 1} of {self.rounds}\n$ {outcome.command}\n{outcome.log}")
+            series.log.append(f"{head}\n{_said(outcome.command, outcome.log)}")
             if series.outcomes and outcome.delegate != series.outcomes[-1].delegate:
                 raise UserError(
                     f"it ran as {series.outcomes[-1].delegate} in one round and as {outcome.delegate} in the next"
@@ -137,20 +170,44 @@ class Place:
             if outcome.output is not None:
                 series.check = series.file.check(outcome.output, series.delegate)
                 series.raise_flags({"output_differs": series.check.difference > DIFFERS})
-            if cooled is not None:
-                series.after = phone.read(self.phone)
-                series.raise_flags(guards.flags(cooled.reading, series.after, cooled.cool))
             series.raise_flags(outcome.flags)
             series.outcomes.append(outcome)
+            if cooled is not None:
+                self._keep(series)
+                series.after = phone.read(self.phone)
+                told = guards.flags(cooled.reading, series.after, cooled.cool)
+                if getattr(self.backend, "needs_screen", False):  # its own flag is `screen_off`
+                    told.pop("screen_on", None)
+                series.raise_flags(told)
+            series.rounds_done += 1
             self._keep(series)
-        except adb.DeviceGone:
+        except (adb.DeviceGone, adb.Interrupted, NotKept):
             raise
         except UserError as error:
-            series.failed = True
-            series.log.append(f"# {error}")
-            self._fail(f"{series.label}: {error}")
-            if series.outcomes:
-                self._keep(series)
+            if isinstance(error, RunFailed):
+                series.log.append(f"{head}\n{_said(error.command, error.log)}\n# {error}")
+            else:
+                series.log.append(f"# {error}")
+            self._give_up(series, error)
+
+    def _give_up(self, series: _Series, error: UserError) -> None:
+        """Has no more rounds of the series: says why, and keeps what there is of it, and the log of all its turns."""
+        series.failed = True
+        where = ""
+        try:
+            if self._save.failure is not None:
+                where = f"; its log: {self._save.failure(self._key(series), _text(series.log))}"
+        except UserError as unkept:
+            raise NotKept(str(unkept)) from None
+        finally:
+            self._fail(f"{series.label}: {error}{where}")
+        if series.outcomes:
+            self._keep(series)
+
+    def _key(self, series: _Series) -> str:
+        """The name of the series' row, also of one that is not measured."""
+        unmeasured = replace(series, outcomes=[Outcome("", series.delegate, "", "")])
+        return self._row(series if series.outcomes else unmeasured).key
 
     def _job(self, series: _Series, remote: str, turn: int) -> Job:
         config, sustained = self.config, self.config.sustained_seconds
@@ -172,8 +229,11 @@ class Place:
 
     def _keep(self, series: _Series) -> None:
         row = self._row(series)
-        row = replace(row, log=f"{row.key}.log")
-        self._save(row, "\n\n".join(series.log) + "\n")
+        row = replace(row, log=f"{runs.measurement_name(row)}.log")
+        try:
+            self._save.row(row, _text(series.log))
+        except UserError as error:
+            raise NotKept(str(error)) from None
         self.rows[row.key] = row
         if not row.validity["partial"]:
             told = (
@@ -189,11 +249,16 @@ class Place:
         wall_ms = tuple(ms for outcome in outcomes for ms in outcome.wall_ms)
         cores = bin(int(self.mask, 16)).count("1") if self.mask else self._device().cores
         memory = [outcome.peak_memory_mb for outcome in outcomes if outcome.peak_memory_mb is not None]
-        validity = series.flags | _steadiness(wall_ms) | {"partial": len(outcomes) < self.rounds}
+        validity = series.flags | _steadiness(wall_ms) | {"partial": series.rounds_done < self.rounds}
+        count = first.summary.count if first.summary else len(wall_ms)
+        if first.summary or wall_ms:  # of the rounds that there were
+            asked = min(self.config.repeats, len(outcomes) * math.ceil(self.config.repeats / self.rounds))
+            validity["cut_short"] = count < asked
         if self.phone is not None:
             validity["threads_exceed_cores"] = series.threads > cores
             validity["output_unchecked"] = series.check is None
-            validity["few_runs"] = (first.summary.count if first.summary else len(wall_ms)) < FEWEST_RUNS
+            validity["few_runs"] = count < FEWEST_RUNS
+            validity["unpinned"] = self.unpinned
         return Measurement(
             schema=SCHEMA,
             model=artifact.model,
@@ -243,7 +308,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def _alone(device: Device) -> Iterator[None]:
+def alone(device: Device) -> Iterator[None]:
     """While it lasts no other process of this computer measures the device. Raises `UserError` where one does."""
     locks = cache.directory(None) / "locks"
     locks.mkdir(exist_ok=True)
@@ -266,6 +331,15 @@ def _steadiness(wall_ms: Sequence[float]) -> dict[str, bool]:
         "noisy": bool(p90 > 1.5 * p50),
         "drifting": statistics.median(wall_ms[half:]) > 1.1 * statistics.median(wall_ms[:half]),
     }
+
+
+def _said(command: str, log: str) -> str:
+    """A back end's log, with the command line in front unless it has it, or there is none."""
+    return log if not command or log.startswith(f"$ {command}\n") else f"$ {command}\n{log}"
+
+
+def _text(log: Sequence[str]) -> str:
+    return "\n\n".join(log) + "\n"
 
 
 def _milliseconds(value: float | None) -> str:
