@@ -88,7 +88,8 @@ class Setting(Record):
 
     def __str__(self) -> str:
         cores = f" on cores {self.affinity}" if self.affinity else ""
-        return f"{self.device.name}, {self.runtime}, {self.delegate}, {self.threads} threads{cores}, {self.unit}"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.device.name}, {self.runtime}, {self.delegate}, {threads}{cores}, {self.unit}"
 
     @classmethod
     def _decode(cls, name: str, value: Any) -> Any:
