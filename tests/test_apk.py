@@ -3,7 +3,6 @@
 Skipped where the compilers are not in build/android-app; tests/android_app/environment.py fetches them.
 """
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import scripts
 from fake_runs import COLOURS, colour_model
 
 from tfcompact import metadata
@@ -20,17 +20,8 @@ from tfcompact.types import Normalization
 ROOT = Path(__file__).parents[1]
 
 
-def load(path):
-    """A script of the repository as a module."""
-    spec = importlib.util.spec_from_file_location(f"apk_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-environment = load(ROOT / "tests/android_app/environment.py")
-build = load(ROOT / "android_harness/apk/build.py")
+environment = scripts.load(ROOT / "tests/android_app/environment.py")
+build = scripts.load(ROOT / "android_harness/apk/build.py")
 
 
 @pytest.fixture(scope="module")

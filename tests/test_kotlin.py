@@ -4,17 +4,16 @@ Skipped where Kotlin's compiler is not in build/android-app; tests/android_app/e
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 from fake_runs import COLOURS, colour_model
 from PIL import Image, ImageOps
 
@@ -27,17 +26,8 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("measurement_*.json"))
 
 
-def load(path):
-    """A script of the repository as a module."""
-    spec = importlib.util.spec_from_file_location(f"android_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-environment = load(ROOT / "tests/android_app/environment.py")
-build = load(ROOT / "android_harness/apk/build.py")
+environment = scripts.load(ROOT / "tests/android_app/environment.py")
+build = scripts.load(ROOT / "android_harness/apk/build.py")
 TOOLS = build.Tools(kotlin_version="2.4")
 needs_kotlin = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, graph, lite, loop, models, quantization, runs
+from tfcompact import export, graph, lite, loop, models, quantization, results, runs
 from tfcompact.backend import keras, tf
 from tfcompact.lowering import lower
 from tfcompact.measure import host
@@ -164,6 +164,40 @@ def timed(exports: dict[str, runs.Run], rounds: int) -> dict[tuple[str, str, int
     return {key: statistics.median(row.wall_ms) for key, row in zip(keys, rows, strict=True)}
 
 
+def elsewhere(exports: dict[str, runs.Run], root: Path) -> list[dict[str, Any]]:
+    """What phones, and emulated processors, were measured to take for the exported files: a line for each row there
+    is of `tfcompact measure RUN --device android` or `emulated`."""
+    return [
+        {
+            "model": name,
+            "format": row.format,
+            "place": row.setting.place,
+            "cost": row.cost,
+            "unit": row.setting.cost_text,
+            "flags": " ".join(row.flags),
+        }
+        for name, run in exports.items()
+        for row in results.measured(root, name).rows
+        if row.run == run.name and row.setting.device_kind != "host" and row.cost is not None
+    ]
+
+
+def elsewhere_table(lines: list[dict[str, Any]]) -> str:
+    """Those lines in Markdown, a table for each unit, a column for each place and format."""
+    parts = []
+    for unit in dict.fromkeys(line["unit"] for line in lines):
+        of_unit = [line for line in lines if line["unit"] == unit]
+        columns = list(dict.fromkeys((line["place"], line["format"]) for line in of_unit))
+        costs = {(line["model"], line["place"], line["format"]): line["cost"] for line in of_unit}
+        shown = [f"{unit}:", "", f"| network | {' | '.join(f'{format}, {place}' for place, format in columns)} |"]
+        shown.append("|---" * (1 + len(columns)) + "|")
+        for name in dict.fromkeys(line["model"] for line in of_unit):
+            cells = [costs.get((name, *column)) for column in columns]
+            shown.append(f"| {name} | {' | '.join('' if c is None else f'{c:.2f}' for c in cells)} |")
+        parts.append("\n".join(shown))
+    return "\n\n".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", default="cifar10")
@@ -189,6 +223,9 @@ def main() -> None:
         write(rows, options.out)
     if rows:
         print(table(rows))
+        if lines := elsewhere(exports, options.runs):
+            print(f"\n{elsewhere_table(lines)}")
+            _csv(lines, options.out / "leaderboard-devices.csv")
 
 
 def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any], cost: dict[str, float]) -> dict[str, Any]:
@@ -255,15 +292,19 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def write(rows: dict[str, dict[str, Any]], out: Path) -> None:
     """`leaderboard.csv` and `leaderboard.png`, each replaced as a whole."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "leaderboard.csv.tmp"
-    with temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(next(iter(rows.values()))), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
-    temporary.replace(out / "leaderboard.csv")
+    _csv(list(rows.values()), out / "leaderboard.csv")
     draw(list(rows.values())).savefig(out / "leaderboard.png.tmp", format="png", dpi=130)
     (out / "leaderboard.png.tmp").replace(out / "leaderboard.png")
+
+
+def _csv(lines: list[dict[str, Any]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    temporary.replace(path)
 
 
 def draw(rows: list[dict[str, Any]]) -> Any:

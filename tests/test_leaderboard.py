@@ -1,0 +1,52 @@
+"""Phones on the leaderboard: what `tfcompact measure` found of the board's files, beside this computer's times."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import fake_runs
+import pytest
+import scripts
+
+from tfcompact import runs
+from tfcompact.types import Device
+
+leaderboard = scripts.load(Path(__file__).parent / "benchmarks/leaderboard.py")
+NAME = "mobilenet_v2_0.35"
+
+
+@pytest.fixture
+def board(tmp_path) -> tuple[Path, dict[str, runs.Run]]:
+    """A runs directory with rows of this computer only, and the export that is on the board."""
+    root = tmp_path / "runs"
+    fake_runs.build(root, tuple(fake for fake in fake_runs.FAKES if fake.model == NAME))
+    return root, {NAME: runs.newest(root, NAME, ("export",))}
+
+
+def test_devices_are_beside_the_board(board, tmp_path) -> None:
+    root, exports = board
+    assert leaderboard.elsewhere(exports, root) == []
+    here = next(row for row in runs.measurements(root, NAME) if row.format == "int8" and row.threads == 1)
+    phone = Device("android", "android-pixel-8-1a2b", "Tensor G3", 9, "Android 15")
+    emulated = Device("emulated", "arm64-cortex-a76-insn", "Cortex-A76 (QEMU 7.2)", 1, "QEMU")
+    for row in (
+        dataclasses.replace(here, device=phone, backend="native", wall_ms=(2.0, 3.0, 4.0)),
+        dataclasses.replace(here, device=phone, backend="native", delegate="gpu", wall_ms=(1.0,), run="export-other"),
+        dataclasses.replace(
+            here, device=emulated, backend="arm64_insn_proxy", wall_ms=(), process_ms=(), instructions=1_234_567
+        ),
+    ):
+        runs.save_measurement(root, row)
+    lines = leaderboard.elsewhere(exports, root)
+    assert {line["place"]: line["cost"] for line in lines} == {
+        "Tensor G3 (Android device), XNNPACK by native, 1 thread": 3.0,
+        "Cortex-A76 (QEMU 7.2), XNNPACK, 1 thread": 1.234567,
+    }
+    text = leaderboard.elsewhere_table(lines)
+    assert "Latency of one image in ms, median:" in text
+    assert "Instructions of one inference, in millions:" in text
+    assert f"| {NAME} | 3.00 |" in text
+    assert f"| {NAME} | 1.23 |" in text
+    leaderboard._csv(lines, tmp_path / "out" / "devices.csv")
+    with (tmp_path / "out" / "devices.csv").open() as stream:
+        assert [float(line["cost"]) for line in csv.DictReader(stream)] == [line["cost"] for line in lines]
