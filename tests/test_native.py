@@ -262,3 +262,19 @@ def test_a_failure_carries_its_command_and_what_was_said(files, cache, phone, tm
         native.Native(cache).run(phone, dataclasses.replace(small_files.job(files["int8"]), remote=str(broken)))
     assert "./runner" in failure.value.command
     assert failure.value.command in failure.value.log
+
+
+@here
+def test_times_outlive_a_profile_that_contradicts_itself(files, cache, phone, monkeypatch):
+    """Runs that differ in their operators prove nothing of the delegate, and take no times away."""
+    parse = native.parse
+
+    def odd(*arguments):
+        data = parse(*arguments)
+        return data | {"wall_ns": [*data["wall_ns"], 1]} if data.get("events") else data
+
+    monkeypatch.setattr(native, "parse", odd)
+    found = native.Native(cache).run(phone, small_files.job(files["int8"], profile=True))
+    assert len(found.wall_ms) >= 5
+    assert (found.operators, found.flags["profile_failed"]) == ((), True)
+    assert "operators of 21 runs that differ" in found.log

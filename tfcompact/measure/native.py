@@ -153,7 +153,9 @@ class Native:
             try:
                 _, profile_log, profile = call(*looked_at)
                 log += profile_log
+                events_of_one_run(profile["events"], len(profile["wall_ns"]))
             except UserError as error:
+                profile = None
                 log += f"# the operators were not seen: {error}\n{getattr(error, 'log', '')}"
             return outcome(job, data, profile, command=command, log=log, output=output)
 
