@@ -106,6 +106,19 @@ class Artifact(Record):
     output: Quantization | None = None
     checks: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The fields of a `Measurement` that say which file it is of."""
+        return {
+            "model": self.model,
+            "run": self.run,
+            "artifact": self.path,
+            "artifact_sha256": self.sha256,
+            "artifact_bytes": self.bytes,
+            "format": self.format,
+            "image_px": self.image_px,
+        }
+
     @classmethod
     def _decode(cls, name: str, value: Any) -> Any:
         if name == "normalization":

@@ -191,13 +191,7 @@ class _Timed:
         subject, artifact, device = self.subject, self.subject.artifact, this_device()
         return Measurement(
             schema=SCHEMA,
-            model=artifact.model,
-            run=artifact.run,
-            artifact=artifact.path,
-            artifact_sha256=artifact.sha256,
-            artifact_bytes=artifact.bytes,
-            format=artifact.format,
-            image_px=artifact.image_px,
+            **artifact.measured,
             device=device,
             runtime=f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}",
             delegate=subject.delegate,
@@ -240,13 +234,22 @@ def _prepare(subject: Subject) -> _Timed:
     )
 
 
-def _validity(wall_ns: Sequence[int], threads: int, cores: int, others_cores: float) -> dict[str, bool]:
-    """What could mislead a reader of the row, and whether it was so."""
-    half = len(wall_ns) // 2
-    p50, p90 = np.percentile(wall_ns, (50, 90))
+def steadiness(wall: Sequence[float]) -> dict[str, bool]:
+    """`noisy` where p90 is half as much again as p50, `drifting` where the second half of the runs took a tenth
+    longer than the first. `wall` are times in any unit; empty where there are fewer than two."""
+    if len(wall) < 2:
+        return {}
+    half = len(wall) // 2
+    p50, p90 = np.percentile(wall, (50, 90))
     return {
         "noisy": bool(p90 > 1.5 * p50),
-        "drifting": bool(np.median(wall_ns[half:]) > 1.1 * np.median(wall_ns[:half])),
+        "drifting": bool(np.median(wall[half:]) > 1.1 * np.median(wall[:half])),
+    }
+
+
+def _validity(wall_ns: Sequence[int], threads: int, cores: int, others_cores: float) -> dict[str, bool]:
+    """What could mislead a reader of the row, and whether it was so."""
+    return steadiness(wall_ns) | {
         "others_running": others_cores > 0.25 * cores,
         "threads_exceed_cores": threads > cores,
         "frequency_scaled": _governor() not in (None, "performance"),

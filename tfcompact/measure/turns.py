@@ -10,14 +10,11 @@ import contextlib
 import datetime
 import fcntl
 import math
-import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from tfcompact import runs
 from tfcompact.data import cache
@@ -26,7 +23,7 @@ from tfcompact.measure import adb, guards, phone
 from tfcompact.measure.answers import DIFFERS, Subject
 from tfcompact.measure.backends import Backend, Job, Outcome, RunFailed
 from tfcompact.measure.choices import Config
-from tfcompact.measure.host import FEWEST_RUNS
+from tfcompact.measure.host import FEWEST_RUNS, steadiness
 from tfcompact.types import SCHEMA, Device, DeviceState, Measurement, OutputCheck
 
 Save = Callable[[Measurement, str], None]
@@ -249,7 +246,7 @@ class Place:
         wall_ms = tuple(ms for outcome in outcomes for ms in outcome.wall_ms)
         cores = bin(int(self.mask, 16)).count("1") if self.mask else self._device().cores
         memory = [outcome.peak_memory_mb for outcome in outcomes if outcome.peak_memory_mb is not None]
-        validity = series.flags | _steadiness(wall_ms) | {"partial": series.rounds_done < self.rounds}
+        validity = series.flags | steadiness(wall_ms) | {"partial": series.rounds_done < self.rounds}
         count = first.summary.count if first.summary else len(wall_ms)
         if first.summary or wall_ms:  # of the rounds that there were
             asked = min(self.config.repeats, len(outcomes) * math.ceil(self.config.repeats / self.rounds))
@@ -261,13 +258,7 @@ class Place:
             validity["unpinned"] = self.unpinned
         return Measurement(
             schema=SCHEMA,
-            model=artifact.model,
-            run=artifact.run,
-            artifact=artifact.path,
-            artifact_sha256=artifact.sha256,
-            artifact_bytes=artifact.bytes,
-            format=artifact.format,
-            image_px=artifact.image_px,
+            **artifact.measured,
             device=self._device(),
             runtime=first.runtime,
             delegate=series.ran,
@@ -318,19 +309,6 @@ def alone(device: Device) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"another process is measuring {device.name}; wait for it, or stop it first") from None
         yield
-
-
-def _steadiness(wall_ms: Sequence[float]) -> dict[str, bool]:
-    """As on this computer: `noisy` where p90 is half as much again as p50, `drifting` where the second half of the
-    runs took a tenth longer than the first. Empty without samples."""
-    if len(wall_ms) < 2:
-        return {}
-    half = len(wall_ms) // 2
-    p50, p90 = np.percentile(wall_ms, (50, 90))
-    return {
-        "noisy": bool(p90 > 1.5 * p50),
-        "drifting": statistics.median(wall_ms[half:]) > 1.1 * statistics.median(wall_ms[:half]),
-    }
 
 
 def _said(command: str, log: str) -> str:
