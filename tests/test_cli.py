@@ -140,3 +140,23 @@ def test_set_reads_toml_values():
         "fit": {"epochs": 3, "learning_rate": 1e-3, "optimizer": "sgd"},
         "quantize": {"class_weights": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("measure", "--device", "phone"),
+            "Expected one of ('host', 'android', 'emulated'); tfcompact measure --help",
+        ),
+        (
+            ("measure", "--threads", "a", "b"),
+            "Could not find valid parse for arguments: ['a', 'b']; tfcompact measure",
+        ),
+    ],
+)
+def test_a_long_complaint_is_not_cut_where_the_parser_wraps_it(capsys, words, line) -> None:
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1

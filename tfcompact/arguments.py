@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import typing
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -101,13 +102,20 @@ def _one_line(box: str, name: str, words: Sequence[str], command: type) -> str:
     ]
     if wrong and "Unrecognized" in box:
         return f"no option {wrong[0]}; {suggestion(wrong[0], known)}"
-    # A box drawn with lines, or with ASCII where the terminal has no more: a title, then what is wrong.
-    lines = [line.strip("│╭╮╰╯─|+ ") for line in box.splitlines()]
-    said = [
-        line for line in lines if line.strip("-─") and not line.startswith(("For full helptext", "Argument helptext"))
-    ]
-    line = " ".join(said[1:3] if said[1:2] and said[1].endswith(":") else said[1:2])
+    # A box drawn with lines, or without where the terminal has only ASCII: a title, what is wrong, perhaps in several
+    # lines, and below a rule what the help says of it.
+    lines = [line.strip("│╭╮╰╯|+ ") for line in box.splitlines()]
+    title = next((i for i, line in enumerate(lines) if not _is_rule(line)), 0)
+    below = itertools.dropwhile(_is_rule, lines[title + 1 :])
+    wrong_part = itertools.takewhile(lambda line: not _is_rule(line), below)
+    said = [line for line in wrong_part if not line.startswith("For full helptext")]
+    line = " ".join(said[:2] if said[:1] and said[0].endswith(":") else said).rstrip(".")
     return f"{line or 'these options cannot be read'}; tfcompact {name} --help lists them"
+
+
+def _is_rule(line: str) -> bool:
+    """Whether a box's line has no words."""
+    return not line.strip("-─")
 
 
 def _has_default(f: Any) -> bool:
