@@ -14,6 +14,7 @@ ROOT = Path(tfcompact.__file__).parent
 LAYERS = (  # from the top; a module may import from lower lines, and from its own where that makes no circle
     ("__main__",),
     ("cli",),
+    ("device_options",),
     ("arguments",),
     ("describe", "sensitivity"),
     ("pipeline", "report", "keeping"),

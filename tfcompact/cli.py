@@ -101,6 +101,7 @@ def _export(name: str, words: Sequence[str]) -> None:
 
 def _measure(name: str, words: Sequence[str]) -> None:
     """Latency and memory of the exported files: on this machine, with test accuracy, or on Android devices"""
+    from tfcompact import device_options
     from tfcompact.measure import android, host
     from tfcompact.options import opt
 
@@ -115,23 +116,13 @@ def _measure(name: str, words: Sequence[str]) -> None:
             "host", "this machine (host), phones by adb (android), or ARM64 instructions counted (emulated)"
         )
 
-    owners = _owners(host.Config, android.Config)
-    hints = typing.get_type_hints(android.Config)
-    extra: list[tuple[str, Any, Any]] = [
-        (f.name, hints[f.name], opt(f.default, f"{owners[f.name][0]}: {f.metadata['help']}"))
-        for f in dataclasses.fields(android.Config)
-        if "host" not in owners[f.name]
-    ]
+    owners = device_options.owners()
+    extra = device_options.described(owners)
     extra.append(("parent", str | None, opt(None, "export run to measure")))
     options = _parse(arguments.command(Run, _target(), host.Config, android.Config, extra=extra), name, words)
-    given = {
-        f.name for f in dataclasses.fields(options) if _flags(f.name) & {word.partition("=")[0] for word in words}
-    }
-    for option in sorted(given & set(owners)):
-        if options.device not in owners[option]:
-            of = " or ".join(owners[option])
-            raise UserError(f"--{option.replace('_', '-')} is an option of --device {of}, not of {options.device}")
-    options = _with_run(options, given)
+    given = device_options.given(options, words)
+    device_options.refuse_foreign(options.device, given, owners)
+    options = device_options.with_run(options, given)
 
     from tfcompact import report, runs
 
@@ -143,7 +134,7 @@ def _measure(name: str, words: Sequence[str]) -> None:
     else:  # no TensorFlow here: it is not needed to ask a phone
         _known(options.model)
         console = _console()
-        config = _android_config(options, "backend" in given)
+        config = device_options.android_config(options, "backend" in given)
         if options.parent:
             run = runs.find(options.runs, options.model, options.parent)
         else:
@@ -159,58 +150,6 @@ def _measure(name: str, words: Sequence[str]) -> None:
     print(options.runs / options.model / runs.MEASUREMENTS)
     if failures:
         raise UserError(f"{len(failures)} failed, the rest is saved; the first: {failures[0]}")
-
-
-def _owners(host: type, android: type) -> dict[str, tuple[str, ...]]:
-    """Which devices an option of `measure` is for; options that are not in it are for all."""
-    emulated = ("backend", "cpu", "delegates", "formats")
-    owners = {name: ("host",) for name in ("data", "px", "seed", "cache", "skip_unreadable")}
-    for f in dataclasses.fields(host):
-        owners[f.name] = ("host",)
-    for f in dataclasses.fields(android):
-        owners[f.name] = (*owners.get(f.name, ()), *(("android",) if f.name != "cpu" else ()))
-    for option in emulated:
-        owners[option] = (*owners[option], "emulated")
-    return owners
-
-
-def _android_config(options: Any, backend_given: bool) -> Any:
-    """The `Config` for phones, or for the emulated one, whose back end is the only one without a phone."""
-    from tfcompact.measure import android
-
-    if options.device == "emulated" and not backend_given:
-        options = dataclasses.replace(options, backend=android.PROXY)
-    config = arguments.part(options, android.Config)
-    if config.emulated != (options.device == "emulated"):
-        there = "emulated" if config.emulated else "android"
-        raise UserError(f"--backend {config.backend} is for --device {there}, not for {options.device}")
-    return config
-
-
-def _with_run(options: Any, given: set[str]) -> Any:
-    """The options with model, parent and runs directory taken from the run's own directory, where that was given."""
-    if options.run is None:
-        return options
-    for option in ("model", "parent", "runs"):
-        if option in given:
-            raise UserError(f"give {options.run} or --{option}, not both")
-    path = options.run.resolve()
-    if not (path / "artifacts.json").is_file():
-        raise UserError(f"{options.run} is no directory of an export run; tfcompact runs lists them")
-    root = path.parents[1]
-    here = Path.cwd()
-    return dataclasses.replace(
-        options,
-        model=path.parent.name,
-        parent=path.name,
-        runs=root.relative_to(here) if root.is_relative_to(here) else root,
-    )
-
-
-def _flags(option: str) -> set[str]:
-    """How an option may be written: the parser takes `_` for `-`, and `--no-` before a switch."""
-    dashed = option.replace("_", "-")
-    return {f"{prefix}{name}" for prefix in ("--", "--no-") for name in (option, dashed)}
 
 
 def _report(name: str, words: Sequence[str]) -> None:
