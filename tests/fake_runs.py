@@ -179,6 +179,7 @@ def run(root: Path, model: str, stage: str, parent: str | None, files: dict[str,
     provenance = {
         "model": model,
         "stage": stage,
+        "gives": {"fit": "float", "quantize": "quantized"}.get(stage),
         "inputs": inputs,
         "data": {"source": "photos/colours", "name": "colours", "classes": list(COLOURS), "sizes": {"test": 634}},
         "started": f"2025-11-22T12:{minute}:00.000000+00:00",

@@ -21,6 +21,7 @@ LAYERS = (  # from the top; a module may import from lower lines, and from its o
     ("recipe",),
     ("stages", "export", "untrained", "measure", "plots", "listing"),
     ("results",),
+    ("lineage",),
     ("loop", "quantization", "equalization", "delegation", "pretrained", "saved", "switches"),
     ("shifting",),
     ("training", "lowering", "excitation", "profile", "ranges", "quantizers"),

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcompact import export, lite, metadata, models, pipeline, runs
+from tfcompact import export, graph, lineage, lite, metadata, models, pipeline, results, runs
+from tfcompact.data.images import normalize
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure import host
 from tfcompact.pipeline import Pipeline
 from tfcompact.recipe import configured
 from tfcompact.target import Target
+from tfcompact.types import Normalization
 
 MODEL = "mobilenet_v2_0.35"
 LENIENT = export.Config(largest_loss=100.0, least_agreement=0.0, images=50, samples=3)
@@ -121,6 +123,75 @@ def test_a_fit_run_has_no_integer_files(line, fit):
     assert {a.format for a in line.export(LENIENT, fit.name).artifacts} == {"float32", "float16", "dynamic"}
     with pytest.raises(UserError, match=f"try: make quantize MODEL={MODEL}"):
         line.export(export.Config(formats=("int8",)), fit.name)
+
+
+def test_float_files_hold_the_network_that_was_quantized_not_its_first_ancestor(line, fit):
+    """Where a training goes on from another, what is shipped is the second one's network."""
+    options = {"epochs": 1, "batch": 128, "learning_rate": 1e-2, "ema": 0.0, "norm_batches": 0}
+    second = line.run("fit", configured("fit", options), fit.name)
+    quantized = line.run("quantize", configured("quantize", {"epochs": 0, "calibration_images": 64}), second.name)
+    assert lineage.float_source(quantized).name == second.name
+    exported = line.export(dataclasses.replace(LENIENT, formats=("uint8", "float32")), quantized.name)
+    images, _ = line._data(fit).arrays("test", px=32, limit=40)
+    given = lite.LiteModel(exported.path / "model.float32.tflite")(images)
+    for run, expected in ((second, True), (fit, False)):
+        logits = graph.inference(line.load(run.name))(normalize(images.astype(np.float32), Normalization())).numpy()
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        assert np.allclose(given, probabilities, atol=1e-4) == expected
+    made = (
+        results.made_by(exported, "float32", line.target.runs),
+        results.made_by(exported, "uint8", line.target.runs),
+    )
+    assert made == ("fit, fit", "fit, fit, quantize")
+
+
+def test_a_recipe_holds_a_stage_twice_each_with_its_own_options(tmp_path):
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text(
+        '[[stage]]\nname = "fit"\nconfig = {epochs = 0, batch = 64}\n'
+        '[[stage]]\nname = "fit"\nconfig = {epochs = 0, batch = 32}\n'
+        '[[stage]]\nname = "quantize"\nid = "ptq"\nconfig = {epochs = 0}\n'
+    )
+    target = Target(MODEL, data="digits", px=32, runs=tmp_path / "runs")
+    exporting = {"largest_loss": 100.0, "least_agreement": 0.0, "images": 20, "formats": ["uint8"]}
+    overrides = {
+        "fit2": {"optimizer": "sgd"},
+        "ptq": {"calibration_images": 64},
+        "export": exporting,
+        "measure": {"min_seconds": 0, "images": 20},
+    }
+    run = Pipeline(target).train(str(recipe), overrides)
+    first, second, quantized, _ = (r.provenance["inputs"]["config"] for r in run.chain)
+    assert (first["batch"], first["optimizer"]) == (64, "adamw")
+    assert (second["batch"], second["optimizer"]) == (32, "sgd")
+    assert quantized["calibration_images"] == 64
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("[[stage]\n", "twice.toml is not a recipe: .*line 1"),
+    ('[[stage]]\nconfig = {epochs = 1}\n', r"step 1 of .*twice.toml has no name; give it one: name = \"fit\""),
+    ('[[stage]]\nname = "fit"\nepochs = 1\n', "no key of a step of .* named 'epochs'; known: config, id, name"),
+    ('[[stage]]\nname = "fitt"\n', "no stage named 'fitt'; did you mean fit"),
+    ('[[stage]]\nname = "fit"\nconfig = {epoch = 1}\n', "no option of fit named 'epoch'; did you mean epochs"),
+    ('[[stage]]\nname = "fit"\nid = "a"\n[[stage]]\nname = "fit"\nid = "a"\n', "two steps of .* are called 'a'"),
+    ('[[stage]]\nname = "fit"\nid = "export"\n', "no step can be called 'export'"),
+    ('[[stages]]\nname = "fit"\n', "no key of .*twice.toml named 'stages'; did you mean stage"),
+    ('stage = "fit"\n', "twice.toml is not a recipe: its stages are tables"),
+    ("", "twice.toml has no stage"),
+    ('[[stage]]\nname = "fit"\nconfig = 3\n', "config of step 1 of .* must be a table"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_recipe_is_one_line(tmp_path, text, message):
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        Pipeline(Target(MODEL, data="digits", px=32, runs=tmp_path / "runs")).train(str(recipe))
+    assert "\n" not in str(caught.value)
+
+
+def test_options_of_steps_go_by_their_ids(tmp_path):
+    line = Pipeline(Target(MODEL, data="digits", px=32, runs=tmp_path / "runs"))
+    with pytest.raises(UnknownName, match="no step of recipe default named 'fit2'; did you mean fit"):
+        line.train("default", {"fit2": {"epochs": 1}})
 
 
 def test_int16x8_is_written_where_asked_for(line, fit, quantized):

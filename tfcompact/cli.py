@@ -50,21 +50,21 @@ def _train(name: str, words: Sequence[str]) -> None:
 
     @dataclasses.dataclass(frozen=True)
     class Train(_target()):  # type: ignore[misc]
-        recipe: str = opt("default", "a file of tfcompact/recipes, without .toml")
+        recipe: str = opt("default", "a file of tfcompact/recipes without .toml, or a .toml file of your own")
         weights: str | None = opt(
             None, "what to start from: imagenet, a run's directory or a file; random unless given"
         )
-        epochs: int | None = opt(None, "epochs of the first training; the recipe's unless given")
-        set: tuple[str, ...] = opt((), "any stage's option: --set fit.learning_rate=0.001 quantize.epochs=5")
+        epochs: int | None = opt(None, "epochs of the recipe's first step; the recipe's own unless given")
+        set: tuple[str, ...] = opt((), "any step's option, by its id: fit.learning_rate=0.001 quantize.epochs=5")
 
     options = _parse(Train, name, words)
     overrides: dict[str, dict[str, Any]] = {}
     for item in options.set:
         arguments.add_override(overrides, item)
-    if options.epochs is not None:
-        overrides.setdefault("fit", {})["epochs"] = options.epochs
-    if options.weights is not None:
-        overrides.setdefault("fit", {})["weights"] = options.weights
+    from tfcompact.recipe import load_recipe
+
+    first = overrides.setdefault(load_recipe(options.recipe)[0].id, {})
+    first |= {name: value for name in ("epochs", "weights") if (value := getattr(options, name)) is not None}
     pipeline = _pipeline(options)
     run = pipeline.train(options.recipe, overrides)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact import divergence, export, graph, lite, metadata, mixed, runs, saved
+from tfcompact import divergence, export, graph, lineage, lite, metadata, mixed, runs, saved
 from tfcompact.backend import tf
 from tfcompact.data.images import normalize
 from tfcompact.measure import host
@@ -55,7 +55,7 @@ def compared(
     network = switches.Switches(qat)
     images, labels = data.arrays("validation", px=px_of(run), limit=count)
     reference = network.logits(normalize(images, normalization_of(run)))
-    fit = next(r for r in run.chain if r.stage == "fit")
+    fit = lineage.float_source(run)
     parent = graph.inference(saved.load(fit.path / "model.h5"))
     run_parent = tf.function(lambda batch: parent(batch, training=False))
     expected = _in_batches(run_parent, normalize(images, normalization_of(fit)))

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, graph, models, runs
+from tfcompact import export, graph, lineage, models, runs
 from tfcompact.backend import keras, tf
 from tfcompact.data import absolute, open_images
-from tfcompact.errors import RejectedArtifact, UnknownName, UserError
+from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.measure import android, host
-from tfcompact.recipe import configured, load_recipe, stage_named
+from tfcompact.recipe import configured_steps, stage_named
 from tfcompact.target import Target
 from tfcompact.types import Context, Measurement, Normalization
 
@@ -129,7 +129,7 @@ class Pipeline:
             images, labels = data.arrays("validation", px=px, limit=config.images)
             calibration, _ = data.arrays("train", px=px, limit=8)
             evidence = export.Evidence(images, labels, calibration)
-            fit = next(r for r in before.chain if r.stage == "fit")
+            fit = lineage.float_source(before)
             network = graph.inference(self.load(fit.name))
             source = self._source(fit, network, network)
             sources = dict.fromkeys((*export.FORMATS, "int16x8"), source)
@@ -203,25 +203,17 @@ class Pipeline:
     def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> runs.Run:
         """The export run at the end of a recipe: its stages, export, and measurements on this machine.
 
-        `overrides` are options by stage name: `{"fit": {"epochs": 30}}`. Raises `UnknownName` for a recipe, stage or
-        option there is none of.
+        `overrides` are options by the steps' ids: `{"fit": {"epochs": 30}}`. Raises `UnknownName` for a recipe, step
+        or option there is none of.
         """
-        plan = load_recipe(recipe)
-        overrides = overrides or {}
-        names = [*(name for name, _ in plan), "export", "measure"]
-        for name in overrides:
-            if name not in names:
-                raise UnknownName(f"stage of recipe {recipe}", name, names)
-        configs = {name: configured(name, dict(options) | dict(overrides.get(name, {}))) for name, options in plan}
-        export_config = configured("export", overrides.get("export", {}))
-        measure_config = configured("measure", overrides.get("measure", {}))
+        *steps, (_, export_config), (_, measure_config) = configured_steps(recipe, overrides or {})
         parent: runs.Run | None = None
-        for name, config in configs.items():
-            if name == "quantize" and self.spec.float_only:
+        for step, config in steps:
+            if step.stage == "quantize" and self.spec.float_only:
                 self.console.print(f"float files only: {self.spec.name} {self.spec.float_only}", highlight=False)
                 continue
-            self.console.rule(f"[bold]{name}[/]", align="left")
-            parent = self.run(name, config, parent.name if parent else None)
+            self.console.rule(f"[bold]{step.id}[/]", align="left")
+            parent = self.run(step.stage, config, parent.name if parent else None)
         self.console.rule("[bold]export[/]", align="left")
         exported = self.export(export_config, parent.name if parent else None)
         self.console.rule("[bold]measure[/]", align="left")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfcompact import runs
+from tfcompact import lineage, runs
 from tfcompact.errors import UserError
 from tfcompact.reading import Scan, only, read_json, scan, under
 from tfcompact.types import Artifact, ColdStart, Measurement
@@ -241,18 +241,21 @@ def _cold_ms(cold: ColdStart | None) -> float | None:
 def made_by(run: runs.Run, format: str, root: Path) -> str:
     """The stages behind an exported file, `fit, quantize`; empty where the run is gone.
 
-    Float files beside integer ones come from the run before `quantize`.
+    A float file beside integer ones has those up to the run whose float network it holds.
     """
-    stages: list[str] = []
-    made = provenance(run, root)
-    while made is not None and len(stages) < 20:  # a damaged chain may lead in a circle
-        stages.insert(0, str(made["stage"]))
-        parent = made["inputs"]["parent"]
-        made = None if parent is None else provenance(runs.Run(run.path.parent / parent), root)
-    stages = [stage for stage in stages if stage != "export"]
-    if format not in INTEGER and stages[-1:] == ["quantize"]:
-        stages.pop()
-    return ", ".join(stages)
+    behind: list[runs.Run] = []
+    parent: runs.Run | None = run
+    while parent is not None and len(behind) < 20:  # a damaged chain may lead in a circle
+        made = provenance(parent, root)
+        if made is None:
+            break
+        behind.insert(0, parent)
+        name = made["inputs"]["parent"]
+        parent = None if name is None else runs.Run(run.path.parent / name)
+    if format not in INTEGER:
+        while behind and lineage.network(behind[-1]) != "float":
+            behind.pop()
+    return ", ".join(made.stage for made in behind if lineage.network(made) is not None)
 
 
 def provenance(run: runs.Run, root: Path) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ from typing import Any, Literal, Self
 
 from tfcompact.errors import UnknownName, UserError
 
-Split = Literal["train", "validation", "test"]
 ChannelOrder = Literal["rgb", "bgr"]
 FORMATS = ("uint8", "int8", "float32", "float16", "dynamic", "int16x8")
 """The kinds of `.tflite` file that `export` writes, by their input type or, for float16 and dynamic, their weights'

@@ -29,8 +29,8 @@ from tfcompact.backend import keras
 from tfcompact.data.collection import Collection
 from tfcompact.data.images import Pixels
 from tfcompact.data.scan import sha256
+from tfcompact.data.splits import Split
 from tfcompact.errors import UserError
-from tfcompact.types import Split
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 TIMEOUT_S = 8.0  # for a server to answer at all

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfcompact.data.images import Pixels
-from tfcompact.types import Split
+from tfcompact.data.splits import Split
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,8 +12,8 @@ import numpy as np
 from tfcompact.data.collection import Collection
 from tfcompact.data.images import SUFFIXES, Pixels, decode, escape
 from tfcompact.data.scan import Seen, scan, sha256
+from tfcompact.data.splits import Split
 from tfcompact.errors import UnreadableImage, UserError
-from tfcompact.types import Split
 
 SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LAYOUT = "one folder per class: CLASS/*.jpg"

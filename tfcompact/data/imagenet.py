@@ -14,9 +14,8 @@ from pathlib import Path
 from tfcompact.data.collection import Collection
 from tfcompact.data.folders import collection, readable
 from tfcompact.data.images import SUFFIXES, escape
-from tfcompact.data.splits import INTERVALS, position
+from tfcompact.data.splits import INTERVALS, Split, position
 from tfcompact.errors import UserError
-from tfcompact.types import Split
 
 PREFIX = "imagenet:"
 COUNT = 1000

@@ -20,8 +20,8 @@ from tfcompact.data.collection import Collection, cores
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
 from tfcompact.data.pipeline import training_batches
 from tfcompact.data.reading import from_files, from_memory, from_python
-from tfcompact.data.splits import SPLITS, split
-from tfcompact.types import Normalization, Split
+from tfcompact.data.splits import SPLITS, Split, split
+from tfcompact.types import Normalization
 
 MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
 LISTED = 20  # duplicates named one by one; of more, the number
