@@ -17,8 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tfcompact import costs, describe, models
+from tfcompact import models
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.networks import costs
+from tfcompact.report import architectures
 
 DOCS = Path(__file__).parent
 PAGE, PROSE = DOCS / "zoo.md", DOCS / "zoo"
@@ -126,7 +128,7 @@ class Names(Mapping[str, Any]):
 @cache
 def built(model: str) -> costs.Profile:
     """The costs of a variant at its published size, with int8 numbers."""
-    from tfcompact.profile import profile
+    from tfcompact.networks.operators import profile
 
     return profile(models.build(model))
 
@@ -167,13 +169,13 @@ def table() -> str:
         "|---|---|--:|--:|--:|--:|---|---|",
     ]
     above: tuple[str, str] = ("", "")
-    for spec in describe.chosen():
+    for spec in architectures.chosen():
         title = heading(spec.family)
         now = (f"[{title}](#{title.lower().replace(' ', '-')})", spec.source)
         family, source = ("" if new == old else new for new, old in zip(now, above, strict=True))
         top1 = "" if spec.top1 is None else f"{spec.top1:.1f}"
         cells = (family, f"`{spec.name}`", str(spec.image_px), f"{sum(spec.params):,}", f"{spec.macs:,}", top1)
-        lines.append(f"| {' | '.join((*cells, ', '.join(describe.sources(spec)), source))} |")
+        lines.append(f"| {' | '.join((*cells, ', '.join(architectures.sources(spec)), source))} |")
         above = now
     return "\n".join(lines)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from tfcompact import listing
-from tfcompact.listing import Export
-from tfcompact.lite import Classifier, Prediction
+from tfcompact.runs import exports
+from tfcompact.runs.exports import Export
+from tfcompact.tflite.classifier import Classifier, Prediction
 
 FIRST = "make train MODEL=mobilenet_v2"
 STYLE = Path(__file__).with_name("style.css")
@@ -76,7 +76,7 @@ def classifier(path: str, sha256: str) -> Classifier:
 
     Raises `UserError` where the content is another, or is no classifier.
     """
-    listing.verify(Path(path), sha256)
+    exports.verify(Path(path), sha256)
     return Classifier(path)
 
 

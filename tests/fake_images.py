@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tfcompact.backend import tf
 from tfcompact.data.images import normalize
+from tfcompact.frameworks import tf
 
 
 class FakeImages:

@@ -18,8 +18,11 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import Builder
 from PIL import Image, ImageDraw
 
-from tfcompact import metadata, runs
-from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement, Normalization
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.records.device import Device
+from tfcompact.records.measurement import SCHEMA, Accuracy, Measurement
+from tfcompact.runs import measurements, store
+from tfcompact.tflite import metadata
 
 COLOURS = {
     "red": (200, 40, 40),
@@ -174,7 +177,7 @@ def picture(name: str, px: int = 160) -> Image.Image:
 def run(root: Path, model: str, stage: str, parent: str | None, files: dict[str, bytes]) -> str:
     """Writes a finished run directory and returns its name."""
     inputs = {"parent": parent, "stage": stage, "config": {}, "data": "5b1f", "seed": 0}
-    name = f"{stage}-{runs.key(inputs | {'model': model})}"
+    name = f"{stage}-{store.key(inputs | {'model': model})}"
     minute = {"fit": 10, "quantize": 20, "export": 30}[stage]
     provenance = {
         "model": model,
@@ -236,7 +239,7 @@ def build(root: Path, fakes: tuple[Fake, ...] = FAKES) -> None:
         (root / model / export / "artifacts.json").write_text(json.dumps(rows))
         for row, fake in zip(rows, (fake for fake in fakes if fake.model == model), strict=True):
             for threads in (1, 2):
-                runs.save_measurement(root, measurement(fake, row, export, threads))
+                measurements.save_measurement(root, measurement(fake, row, export, threads))
 
 
 def measurement(fake: Fake, artifact: dict[str, Any], export: str, threads: int) -> Measurement:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 
 PREPROCESSING = ("Rescaling", "Normalization")
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import adb
+from tfcompact.measure.android import adb
 
 DEVICES = """\
 * daemon not running; starting now at tcp:5037

@@ -22,14 +22,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
 from android.standin import StandIn
 
-from tfcompact import cli, lite, results, runs
+from tfcompact.cli import main
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import adb, android, guards
-from tfcompact.measure.backends import Outcome, RunFailed
-from tfcompact.types import SCHEMA, ColdStart, Device, Measurement, OperatorTime, Summary
+from tfcompact.measure.android import adb, fleet, guards
+from tfcompact.measure.backends.backend import Outcome, RunFailed
+from tfcompact.records.device import Device
+from tfcompact.records.measurement import SCHEMA, ColdStart, Measurement, OperatorTime, Summary
+from tfcompact.report import measured_rows
+from tfcompact.runs import measurements, store
+from tfcompact.tflite import runtime
 
 FAKES = tuple(fake for fake in fake_runs.FAKES if fake.model == "mobilenet_v2_0.35")
-QUICK = android.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
+QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
 
 
 class FakeBackend:
@@ -53,7 +57,7 @@ class FakeBackend:
         self.before(phone, job)
         there = phone.shell(f"sha256sum {job.remote}").out.split()[0]
         assert there == job.artifact.sha256, "the file on the device is the one to be measured"
-        model = lite.LiteModel(job.path, delegate="xnnpack")
+        model = runtime.LiteModel(job.path, delegate="xnnpack")
         image = np.frombuffer(job.image, model.input_dtype).reshape(1, model.image_px, model.image_px, 3)
         outcome = Outcome(
             runtime="LiteRT 2.3.0",
@@ -81,8 +85,8 @@ def root(tmp_path) -> Path:
 
 
 @pytest.fixture
-def run(root) -> runs.Run:
-    return runs.newest(root, "mobilenet_v2_0.35", ("export",))
+def run(root) -> store.Run:
+    return store.newest(root, "mobilenet_v2_0.35", ("export",))
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +104,7 @@ def phone_of(standin: StandIn) -> adb.Phone:
     return adb.Adb(standin.client).phones()[0]
 
 
-def subjects(run: runs.Run, *formats: str) -> list:
+def subjects(run: store.Run, *formats: str) -> list:
     return [(run.path / a.path, a) for a in run.artifacts if not formats or a.format in formats]
 
 
@@ -108,7 +112,7 @@ def measured(run, standins, config=QUICK, backend=None, formats=("int8",)):
     """The result, and every row and log in the order they were kept."""
     kept: list[tuple[Measurement, str]] = []
     phones = [phone_of(standin) for standin in standins]
-    found = android.measure(
+    found = fleet.measure(
         subjects(run, *formats),
         phones,
         config,
@@ -288,7 +292,7 @@ def test_a_hot_phone_is_waited_for_then_flagged(run, standin, monkeypatch) -> No
         lambda read, **kw: wait(read, **kw | {"clock": lambda: float(next(now)), "sleep": slept.append}),
     )
     config = dataclasses.replace(QUICK, cooldown_seconds=7.0, threads=(1,), rounds=1)
-    found = android.measure(
+    found = fleet.measure(
         subjects(run, "int8"), [phone_of(standin)], config, FakeBackend(), save=lambda *_: None, log=told.append
     )
     assert {name for name, value in found.rows[0].validity.items() if value} == {
@@ -358,7 +362,7 @@ def test_a_phone_that_does_not_tell_its_fast_cores_is_measured_unpinned(run, sta
 
     def rows(config):
         files, phones = subjects(run, "int8"), [phone_of(standin)]
-        return android.measure(files, phones, config, backend, save=lambda *_: None, log=told.append)
+        return fleet.measure(files, phones, config, backend, save=lambda *_: None, log=told.append)
 
     (row,) = rows(config).rows
     assert (row.affinity, row.validity["unpinned"], backend.jobs[-1][1].affinity) == ("", True, "")
@@ -383,8 +387,8 @@ def test_the_emulated_one_needs_no_phone_and_has_no_times(run) -> None:
             assert (phone, job.remote, job.affinity) == (None, "", "")
             return Outcome("LiteRT", "xnnpack", "qemu", "log", instructions=1_338_285)
 
-    config = android.Config(backend="arm64_insn_proxy")
-    found = android.measure(subjects(run, "int8"), (), config, Proxy(), save=lambda *_: None)
+    config = fleet.Config(backend="arm64_insn_proxy")
+    found = fleet.measure(subjects(run, "int8"), (), config, Proxy(), save=lambda *_: None)
     row = found.rows[0]
     assert (row.instructions, row.wall_ms, row.before, row.device.kind) == (1_338_285, (), None, "emulated")
     assert row.validity == {"partial": False}
@@ -413,7 +417,7 @@ def test_an_interruption_ends_it_after_the_call_under_way(run, standin, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        android.measure(subjects(run), [phone_of(standin)], QUICK, backend, save=interrupted)
+        fleet.measure(subjects(run), [phone_of(standin)], QUICK, backend, save=interrupted)
     assert len(kept) == len(backend.jobs) == 1
 
 
@@ -431,7 +435,7 @@ def test_an_interruption_ends_a_long_call_at_once(run, standin) -> None:
     told: list[str] = []
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        android.measure(
+        fleet.measure(
             subjects(run), [phone_of(standin)], QUICK, FakeBackend(long), save=lambda *_: None, log=told.append
         )
     assert time.monotonic() - start < 20
@@ -445,7 +449,7 @@ def test_an_interruption_ends_the_wait_for_a_cool_device_and_nothing_is_run(run,
     config = dataclasses.replace(QUICK, cooldown_seconds=80.0)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        android.measure(
+        fleet.measure(
             subjects(run, "int8"),
             [phone_of(standin)],
             config,
@@ -461,37 +465,37 @@ def test_files_are_refused_that_are_not_what_they_should_be(run, standin) -> Non
     (path, artifact), *_ = subjects(run, "int8")
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UserError, match="is not the file its artifact describes; export it again"):
-        android.measure([(path, artifact)], [phone_of(standin)], QUICK, FakeBackend(), save=lambda *_: None)
+        fleet.measure([(path, artifact)], [phone_of(standin)], QUICK, FakeBackend(), save=lambda *_: None)
     with pytest.raises(UnknownName, match="no delegate of native named 'gpuu'; did you mean gpu"):
         measured(run, [standin], config=dataclasses.replace(QUICK, delegates=("gpuu",)))
 
 
 def test_rows_and_logs_are_on_disk_and_found_again(run, root, standin, monkeypatch) -> None:
     backend = FakeBackend()
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
     told: list[str] = []
-    found = android.measure_run(run, root, config, told.append)
-    assert sorted(found.rows, key=lambda row: row.key) == runs.measurements(root, "mobilenet_v2_0.35")
+    found = fleet.measure_run(run, root, config, told.append)
+    assert sorted(found.rows, key=lambda row: row.key) == measurements.measurements(root, "mobilenet_v2_0.35")
     for row in found.rows:
         assert "$ ./runner" in (root / row.model / "measurements" / row.log).read_text()
     assert not list(root.rglob("*.tmp"))
     assert any("int8, xnnpack, 1 thread: p50 1.01 ms" in line for line in told)
     backend.before = lambda phone, job: phone.check("echo no such kernel >&2; exit 1")
     with pytest.raises(UserError, match="no such kernel"):
-        android.measure_run(run, root, config)
+        fleet.measure_run(run, root, config)
     with pytest.raises(UserError, match="has no float16 file; it has float32, int8, uint8"):
-        android.measure_run(run, root, dataclasses.replace(config, formats=("float16",)))
+        fleet.measure_run(run, root, dataclasses.replace(config, formats=("float16",)))
     with pytest.raises(UserError, match="is no export run; try: make export MODEL=mobilenet_v2_0.35"):
-        android.measure_run(run.chain[0], root, config)
+        fleet.measure_run(run.chain[0], root, config)
 
 
 def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root, standin, monkeypatch) -> None:
     backend = FakeBackend()
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
-    (whole,) = android.measure_run(run, root, config).rows
-    directory = root / run.model / runs.MEASUREMENTS
+    (whole,) = fleet.measure_run(run, root, config).rows
+    directory = root / run.model / measurements.MEASUREMENTS
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert set(before) == {f"{whole.key}.json", f"{whole.key}.log"}
 
@@ -501,20 +505,20 @@ def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root,
             standin.write("silent.shell")
 
     backend.before = unplug
-    (partial,) = android.measure_run(run, root, config).rows
+    (partial,) = fleet.measure_run(run, root, config).rows
     assert (len(partial.wall_ms), partial.log) == (25, f"{whole.key}.partial.log")
     now = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert {name: now.pop(name) for name in before} == before
     assert set(now) == {f"{whole.key}.partial.json", f"{whole.key}.partial.log"}
-    assert runs.measurements(root, run.model) == [whole, partial]
-    shown = results.measured(root, run.model).whole()
+    assert measurements.measurements(root, run.model) == [whole, partial]
+    shown = measured_rows.measured(root, run.model).whole()
     assert {row.key: "partial" in row.flags for row in shown} == {whole.key: False, f"{whole.key}.partial": True}
 
     standin.remove("silent.shell")
     standin.devices("SERIAL-A device model:Loop_Device transport_id:1")
     backend.before = lambda phone, job: None
-    (again,) = android.measure_run(run, root, config).rows
-    assert runs.measurements(root, run.model) == [again]
+    (again,) = fleet.measure_run(run, root, config).rows
+    assert measurements.measurements(root, run.model) == [again]
     assert sorted(path.name for path in directory.iterdir()) == sorted(before)
 
 
@@ -525,23 +529,23 @@ def test_what_was_said_by_a_file_that_does_not_run_is_on_disk(run, root, standin
             raise RunFailed("it does not run", command=command, log="dlopen: no libc.so.6\nstatus 127")
 
     first, backend = 2, FakeBackend(refuse)
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8", "float32"), threads=(1,))
-    found = android.measure_run(run, root, config)
+    found = fleet.measure_run(run, root, config)
     (line,) = found.failures
-    log = root / run.model / runs.MEASUREMENTS / f"{found.rows[0].key}.failed.log"
+    log = root / run.model / measurements.MEASUREMENTS / f"{found.rows[0].key}.failed.log"
     if found.rows[0].format != "int8":
-        log = root / run.model / runs.MEASUREMENTS / f"{found.rows[1].key}.failed.log"
+        log = root / run.model / measurements.MEASUREMENTS / f"{found.rows[1].key}.failed.log"
     assert line.endswith(f"mobilenet_v2_0.35 int8, xnnpack, 1 thread: it does not run; its log: {log}")
     text = log.read_text()
     assert "ran 25 times" in text, "of the round that went well"
     assert "round 2 of 2\n$ ./runner model.int8.tflite\ndlopen: no libc.so.6\nstatus 127\n# it does not run" in text
     first, backend.jobs = 0, []
     log.unlink()
-    assert str(log) in android.measure_run(run, root, config).failures[0], "also where it fails at once"
+    assert str(log) in fleet.measure_run(run, root, config).failures[0], "also where it fails at once"
     assert "dlopen: no libc.so.6" in log.read_text()
     backend.before = lambda phone, job: None
-    android.measure_run(run, root, config)
+    fleet.measure_run(run, root, config)
     assert not log.exists()
 
 
@@ -551,24 +555,24 @@ def test_a_full_disk_of_this_computer_ends_it_in_one_line(run, root, standin, mo
     def full(handle) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
+    monkeypatch.setattr(store.os, "fsync", full)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
     with pytest.raises(UserError, match=r"measurements cannot be written \(No space left on device\); make room"):
-        android.measure_run(run, root, config)
+        fleet.measure_run(run, root, config)
     assert len(backend.jobs) == 1, "there is no sense in measuring what cannot be kept"
 
 
 def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, monkeypatch) -> None:
     backend, told = FakeBackend(), []
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     properties = standin.folder / "bin/getprop"
     properties.write_text(
         properties.read_text().replace("[ro.soc.model]", "[ro.serialno]: [SERIAL-A]\n[ro.soc.model]")
     )
     standin.devices("10.0.0.7:5555 device transport_id:2", "SERIAL-A device usb:1-2 transport_id:1")
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
-    found = android.measure_run(run, root, config, told.append)
+    found = fleet.measure_run(run, root, config, told.append)
     assert (len(found.rows), found.failures) == (1, ())
     assert {serial for serial, _ in backend.jobs} == {"SERIAL-A"}
     assert sum(line.startswith("left out: 10.0.0.7:5555, since it is android-loop-device-") for line in told) == 1
@@ -596,22 +600,22 @@ def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, mon
 )
 def test_options_that_cannot_be(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        android.Config(**options)
+        fleet.Config(**options)
 
 
 def test_every_back_end_of_the_table_can_be_made(tmp_path) -> None:
     tool = tmp_path / "benchmark_model"
     tool.write_bytes(b"\x7fELF" + bytes(60))
     more = {"benchmark_model": {"benchmark_model": tool}}
-    for name in android.BACKENDS:
-        backend = android.backend_of(android.Config(backend=name, **more.get(name, {})))
+    for name in fleet.BACKENDS:
+        backend = fleet.backend_of(fleet.Config(backend=name, **more.get(name, {})))
         assert backend.name == name
         assert backend.delegates
 
 
 def refused(capsys, *words: object) -> str:
     """The last line that a refused command prints; the others are its progress."""
-    assert cli.main(["measure", *map(str, words)]) == 2
+    assert main.main(["measure", *map(str, words)]) == 2
     return capsys.readouterr().err.splitlines()[-1].removeprefix("tfcompact measure: ")
 
 
@@ -639,9 +643,9 @@ def test_one_command_prints_a_table(capsys, run, root, standin, monkeypatch) -> 
         if job.artifact.format == "float32":
             raise UserError("not this one")
 
-    monkeypatch.setattr(android, "backend_of", lambda config: FakeBackend(refuse))
+    monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend(refuse))
     words = [run.path, "--device", "android", "--adb", standin.client, "--repeats", 50, "--cooldown-seconds", 0]
-    assert cli.main(["measure", *map(str, words)]) == 2
+    assert main.main(["measure", *map(str, words)]) == 2
     shown = capsys.readouterr()
     assert "int8" in shown.out
     assert "1.01" in shown.out  # the median of three times 17 samples, 1.008
@@ -649,17 +653,17 @@ def test_one_command_prints_a_table(capsys, run, root, standin, monkeypatch) -> 
     assert shown.err.count("\n") == 1 or "INFO" in shown.err
     assert "1 failed, the rest is saved; the first: " in shown.err
     named = ["--model", run.model, "--runs", root, "--parent", run.name, *words[1:], "--formats", "uint8"]
-    assert cli.main(["measure", *map(str, named)]) == 0
+    assert main.main(["measure", *map(str, named)]) == 0
 
 
 def test_a_pipeline_measures_on_phones_too(run, root, standin, monkeypatch) -> None:
-    from tfcompact.pipeline import Pipeline
-    from tfcompact.target import Target
+    from tfcompact.pipeline.pipeline import Pipeline
+    from tfcompact.pipeline.target import Target
 
-    monkeypatch.setattr(android, "backend_of", lambda config: FakeBackend())
+    monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend())
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
     (row,) = Pipeline(Target(model=run.model, runs=root)).measure(config)
-    assert [row] == runs.measurements(root, run.model)
+    assert [row] == measurements.measurements(root, run.model)
 
 
 def test_phones_are_measured_without_tensorflow() -> None:
@@ -673,14 +677,14 @@ def test_phones_are_measured_without_tensorflow() -> None:
 def test_accuracy_is_this_computers_unless_the_device_answers_otherwise(tmp_path, standin, monkeypatch) -> None:
     root = tmp_path / "whole"
     fake_runs.build(root, FAKES)
-    here = {row.artifact_sha256: row.accuracy for row in runs.measurements(root) if row.accuracy}
-    run = runs.newest(root, "mobilenet_v2_0.35", ("export",))
+    here = {row.artifact_sha256: row.accuracy for row in measurements.measurements(root) if row.accuracy}
+    run = store.newest(root, "mobilenet_v2_0.35", ("export",))
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
     told: list[str] = []
 
     def row_of(change):
-        monkeypatch.setattr(android, "backend_of", lambda config: FakeBackend(change=change))
-        (row,) = android.measure_run(run, root, config, told.append).rows
+        monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend(change=change))
+        (row,) = fleet.measure_run(run, root, config, told.append).rows
         return row
 
     same = row_of(lambda outcome: outcome)

@@ -20,12 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
 from android import environment, loop
 
-from tfcompact import cli, runs
-from tfcompact.measure import adb, android, bundle, phone
-from tfcompact.types import Artifact, Normalization
+from tfcompact.cli import main
+from tfcompact.measure.android import adb, fleet, phone
+from tfcompact.measure.backends import bundle
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.runs import measurements, store
 
 pytestmark = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
-QUICK = android.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
+QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +53,11 @@ def one(client, device) -> adb.Phone:
 
 
 @pytest.fixture
-def export(tmp_path) -> runs.Run:
+def export(tmp_path) -> store.Run:
     fakes = tuple(fake for fake in fake_runs.FAKES if fake.model == "mobilenet_v2_0.35")
     fake_runs.build(tmp_path / "runs", fakes)
     shutil.rmtree(tmp_path / "runs/mobilenet_v2_0.35/measurements")
-    return runs.newest(tmp_path / "runs", "mobilenet_v2_0.35", ("export",))
+    return store.newest(tmp_path / "runs", "mobilenet_v2_0.35", ("export",))
 
 
 def needs_bundle(machine: str):
@@ -151,7 +153,7 @@ def test_a_phone_on_the_network_is_joined_by_its_address(network, client) -> Non
 def test_two_devices_at_once_and_one_goes_mid_way(network, client, device, export, tmp_path, monkeypatch) -> None:
     """Each has its own rows; of the one that went, what was measured is kept and marked."""
     loose = network.start()
-    backend = android.backend_of(QUICK)
+    backend = fleet.backend_of(QUICK)
     run_it, turns = backend.run, []
 
     def run(one, job):
@@ -162,13 +164,13 @@ def test_two_devices_at_once_and_one_goes_mid_way(network, client, device, expor
         return run_it(one, job)
 
     monkeypatch.setattr(backend, "run", run)
-    monkeypatch.setattr(android, "backend_of", lambda config: backend)
+    monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(
         QUICK, formats=("int8", "float32"), adb=client.executable, adb_port=client.port,
         serial=(device.serial, loose.serial),
     )  # fmt: skip
-    found = android.measure_run(export, tmp_path / "runs", config)
-    rows = runs.measurements(tmp_path / "runs")
+    found = fleet.measure_run(export, tmp_path / "runs", config)
+    rows = measurements.measurements(tmp_path / "runs")
     assert {row.key for row in rows} == {row.key for row in found.rows}
     assert sorted((len(row.wall_ms), row.validity["partial"]) for row in rows) == [
         (25, True), (25, True), (50, False), (50, False)
@@ -189,12 +191,12 @@ def test_a_benchmark_model_is_brought_started_and_read(network, client, device, 
         + (fixtures / "classic.log").read_text()
         + "\nEND\n;;\n*) exit 1 ;;\nesac\n"
     )
-    config = android.Config(
+    config = fleet.Config(
         backend="benchmark_model", benchmark_model=tool, serial=(device.serial,), formats=("int8",),
         adb=client.executable, adb_port=client.port,
     )  # fmt: skip
-    found = android.measure_run(export, tmp_path / "runs", config)
-    (row,) = runs.measurements(tmp_path / "runs")
+    found = fleet.measure_run(export, tmp_path / "runs", config)
+    (row,) = measurements.measurements(tmp_path / "runs")
     assert found.failures == ()
     assert (row.backend, row.wall_ms, row.validity["partial"]) == ("benchmark_model", (), False)
     assert row.summary.count >= 50
@@ -211,9 +213,9 @@ def test_the_whole_loop_runs_arm64_and_answers_as_this_computer(network, client,
         "--serial", arm64.serial, "--repeats", 50, "--rounds", 1, "--min-seconds", 0, "--warmup", 1,
         "--delegates", "xnnpack", "builtin", "--profile",
     ]  # fmt: skip
-    assert cli.main(["measure", *map(str, words)]) == 0
+    assert main.main(["measure", *map(str, words)]) == 0
     assert "XNNPACK by native, 1 thread" in " ".join(capsys.readouterr().out.split())
-    rows = runs.measurements(tmp_path / "runs")
+    rows = measurements.measurements(tmp_path / "runs")
     assert len(rows) == 6
     for row in rows:
         assert row.output.identical or row.format == "float32"
@@ -232,9 +234,10 @@ def test_the_whole_loop_runs_arm64_and_answers_as_this_computer(network, client,
 @needs_bundle("aarch64")
 @pytest.mark.parametrize("name", ["mobilenet_v2_0.35", "mobilenet_v3_small"])
 def test_an_int8_network_on_arm64_answers_as_this_computer_to_the_bit(network, client, tmp_path, name: str) -> None:
-    from tfcompact import models, untrained
+    from tfcompact import models
+    from tfcompact.export import candidate
 
-    content = untrained.int8_file(models.build(name, px=64, classes=10))
+    content = candidate.int8_file(models.build(name, px=64, classes=10))
     path = tmp_path / "model.int8.tflite"
     path.write_bytes(content)
     artifact = Artifact(
@@ -243,8 +246,8 @@ def test_an_int8_network_on_arm64_answers_as_this_computer_to_the_bit(network, c
     )  # fmt: skip
     arm64 = network.start(processor="arm64", megabytes=200)
     config = dataclasses.replace(QUICK, delegates=("xnnpack", "builtin"), rounds=1)
-    found = android.measure(
-        [(path, artifact)], client.phones([arm64.serial]), config, android.backend_of(config), save=lambda *_: None
+    found = fleet.measure(
+        [(path, artifact)], client.phones([arm64.serial]), config, fleet.backend_of(config), save=lambda *_: None
     )
     assert found.failures == ()
     by = {row.delegate: row for row in found.rows}

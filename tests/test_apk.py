@@ -14,8 +14,8 @@ import pytest
 import scripts
 from fake_runs import COLOURS, colour_model
 
-from tfcompact import metadata
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import metadata
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,8 +6,8 @@ from random_weights import after_preprocessing, randomize
 from variants import cheapest_first
 
 from tfcompact import models
-from tfcompact.backend import keras
-from tfcompact.models import weights
+from tfcompact.frameworks import keras
+from tfcompact.weights import transfer
 
 ODD = (
     *("mobilenet_v2_0.35", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_b0", "xception"),
@@ -35,9 +35,9 @@ def _difference(name: str, px: int) -> float:
     keras.backend.clear_session()
     rng = np.random.default_rng(1)
     spec = models.spec(name)
-    theirs, ours = weights.application(spec.keras, px, spec.classes), models.build(name, px=px)
+    theirs, ours = transfer.application(spec.keras, px, spec.classes), models.build(name, px=px)
     randomize(theirs, rng)
-    weights.copy_in_order(theirs, ours)
+    transfer.copy_in_order(theirs, ours)
     images = rng.uniform(-1, 1, (1, px, px, 3)).astype(np.float32)
     expected, found = after_preprocessing(theirs)(images).numpy(), ours(images).numpy()
     difference, spread = float(np.abs(expected - found).max()), float(expected.std())

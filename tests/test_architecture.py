@@ -1,92 +1,53 @@
-"""The layers of the house: who may import whom, and who comes without TensorFlow."""
+"""The house: which package may import which, which come without TensorFlow, and how large its rooms may grow."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
+from collections import Counter
 
 import pytest
 
-import tfcompact
+sys.path.insert(0, __file__.rpartition("/")[0])
+from packages import BEGIN, DESIGN, EVERYBODY, PACKAGES, imports, modules, package, rendered
 
-ROOT = Path(tfcompact.__file__).parent
-
-LAYERS = (  # from the top; a module may import from lower lines, and from its own where that makes no circle
-    ("__main__",),
-    ("cli",),
-    ("device_options",),
-    ("arguments",),
-    ("describe", "sensitivity"),
-    ("pipeline", "report", "keeping"),
-    ("recipe",),
-    ("stages", "export", "untrained", "measure", "plots", "listing"),
-    ("results",),
-    ("lineage",),
-    ("loop", "quantization", "equalization", "delegation", "pretrained", "saved", "switches"),
-    ("shifting",),
-    ("training", "lowering", "excitation", "profile", "ranges", "quantizers"),
-    ("models", "space", "target", "divergence", "mixed", "latency"),
-    ("parts",),
-    ("data", "graph", "lite", "isolation", "reading"),
-    ("runs",),
-    ("metadata",),
-    ("metadata_slots",),
-    ("layout",),
-    ("columns", "backend", "types", "costs"),
-    ("options",),
-    ("errors",),
-    ("__init__",),
-)
-HEIGHT = {name: len(LAYERS) - i for i, line in enumerate(LAYERS) for name in line}
+NAMES = {row.name for row in PACKAGES}
+TOP = ("__init__", "__main__", *EVERYBODY)
 HEAVY = ("tensorflow", "tf_keras", "keras", "keras_cv", "tensorflow_model_optimization")
-LIGHT = (
-    *("errors", "options", "types", "runs", "report", "models", "training", "stages.fit", "stages.quantize"),
-    *("metadata", "data.images", "lite", "cli", "target", "listing", "results", "measure.host", "pipeline", "export"),
-    *("costs", "layout", "columns", "describe", "space"),
-    *("latency", "parts", "measure.latency_table", "measure.meters"),
-)
+LONGEST = 300
 
 
-def _files() -> dict[str, Path]:
-    """Module name without `tfcompact.` -> file."""
-    names = {path: path.relative_to(ROOT).with_suffix("") for path in sorted(ROOT.rglob("*.py"))}
-    return {".".join(name.parts).removesuffix(".__init__"): path for path, name in names.items()}
+def used(name: str) -> set[str]:
+    """The packages that modules of `name` import, besides itself and what everybody may."""
+    found = {package(i.module) for m, path in modules().items() if package(m) == name for i in imports(path)}
+    return found - {name, "__init__", *EVERYBODY}
 
 
-def _imports(path: Path) -> set[str]:
-    """The modules of ours that a file imports, anywhere in it, without `tfcompact.`."""
-    found = set()
-    modules = _files()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert not node.level, f"{path}: relative import"
-            inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            # `from tfcompact import runs` imports a module, `from tfcompact.runs import Run` something of one
-            as_modules = {name for name in inside if name.removeprefix("tfcompact.") in modules}
-            found |= as_modules | ({node.module} if as_modules != inside else set())
-    ours = {name for name in found if name.split(".")[0] == "tfcompact"}
-    return {name.removeprefix("tfcompact.") if "." in name else "__init__" for name in ours}
+def test_every_module_lies_in_a_package_of_the_table() -> None:
+    tops = {package(name) for name in modules()} - {""}
+    assert tops <= NAMES | set(TOP)
+    assert len(TOP) <= 6
 
 
-def test_every_module_has_its_layer() -> None:
-    tops = {name.split(".")[0] for name in _files()}
-    assert tops == set(HEIGHT)
+@pytest.mark.parametrize("row", PACKAGES, ids=lambda row: row.name)
+def test_a_package_imports_what_it_may_and_may_what_it_imports(row) -> None:
+    assert used(row.name) == set(row.may)
 
 
-@pytest.mark.parametrize("module", _files())
-def test_imports_go_down_only(module: str) -> None:
-    own = module.split(".")[0]
-    for imported in _imports(_files()[module]):
-        top = imported.split(".")[0]
-        if top != own:
-            assert top in HEIGHT, f"{top} has no line in LAYERS"
-            assert HEIGHT[top] <= HEIGHT.get(own, 0), f"{module} imports {imported}, which is above it"
+def test_the_table_goes_down_only() -> None:
+    order = [row.name for row in PACKAGES]
+    for row in PACKAGES:
+        assert all(order.index(name) < order.index(row.name) for name in row.may), row.name
+
+
+def test_modules_on_the_top_know_no_package() -> None:
+    for name in EVERYBODY:
+        assert {package(i.module) for i in imports(modules()[name])} <= {*EVERYBODY, "__init__"}
 
 
 def test_no_circles() -> None:
-    graph = {name: _imports(path) - {name, "__init__"} for name, path in _files().items()}
+    graph = {name: {i.module for i in imports(path)} - {name, "__init__"} for name, path in modules().items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -100,23 +61,63 @@ def test_no_circles() -> None:
         visit(name, ())
 
 
+def test_no_two_modules_share_a_name() -> None:
+    names = Counter(name.rpartition(".")[2] for name, path in modules().items() if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_imports_inside_functions_keep_tensorflow_out_and_nothing_else() -> None:
+    """The command line imports when a command is chosen; elsewhere only what brings TensorFlow may come late."""
+    light = {row.name for row in PACKAGES if row.light} | set(EVERYBODY)
+    found = [
+        f"{name} imports {i.module} in a function"
+        for name, path in modules().items()
+        for i in imports(path)
+        if i.inside and package(name) not in ("cli", "__main__") and package(i.module) in light
+    ]
+    assert found == []
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_name_with_an_underscore_leaves_its_module() -> None:
+    found = []
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text())
+        ours = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfcompact"):
+                found += [f"{name}: {alias.name}" for alias in node.names if is_private(alias.name)]
+                ours |= {
+                    alias.asname or alias.name
+                    for alias in node.names
+                    if f"{node.module}.{alias.name}".removeprefix("tfcompact.") in modules()
+                }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+                found += [f"{name}: {node.value.id}.{node.attr}"] if is_private(node.attr) else []
+    assert found == []
+
+
 def test_stages_do_not_measure_or_export() -> None:
     """A stage's only door outward is its context."""
-    for module, path in _files().items():
-        if module.split(".")[0] == "stages":
-            assert not {i.split(".")[0] for i in _imports(path)} & {"measure", "export", "pipeline", "report"}
+    assert not used("stages") & {"measure", "export", "pipeline", "report", "latency", "runs"}
 
 
 def test_one_module_walks_keras_graphs() -> None:
-    walkers = [m for m, path in _files().items() if "_nodes_by_depth" in path.read_text()]
-    assert walkers == ["graph"]
+    walkers = [m for m, path in modules().items() if "_nodes_by_depth" in path.read_text()]
+    assert walkers == ["networks.rewrite"]
 
 
-def test_these_import_without_tensorflow() -> None:
+def test_light_packages_import_without_tensorflow() -> None:
     """One process for all, in turn; it says which module was first to bring in which heavy one."""
+    light = {row.name for row in PACKAGES if row.light} | set(EVERYBODY)
+    names = [name for name in modules() if package(name) in light]
     code = f"""
 import importlib, sys
-for name in {LIGHT!r}:
+for name in {names!r}:
     importlib.import_module("tfcompact." + name)
     heavy = [h for h in {HEAVY!r} if h in sys.modules]
     if heavy:
@@ -128,20 +129,19 @@ for name in {LIGHT!r}:
 
 def test_no_file_is_long() -> None:
     """Read top-down in one sitting: 200 lines wanted, 300 with a reason."""
-    long = {m: n for m, path in _files().items() if (n := len(path.read_text().splitlines())) > 300}
     reasons = {
-        "loop": "one loop, its state and its log",
-        "quantization": "rules, calibration and the way out read together",
-        "types": "every record that flows, in one vocabulary",
-        "lite": "a file as a function, and its insides",
-        "metadata": "writer and reader of one format",
-        "results": "every table of the report",
-        "pipeline": "every face goes through it",
-        "cli": "one function a command",
-        "measure.adb": "one program's every way to fail",
-        "measure.turns": "one turn, from the cool-down to the row",
-        "measure.phone": "every answer of a phone about itself",
-        "measure.meters": "the three ways to a cost",
-        "measure.benchmark_log": "one program's every way to print",
+        "tflite.metadata": "writer and reader of one format",
+        "measure.android.adb": "one program's every way to fail",
+        "measure.android.session": "one turn, from the cool-down to the row",
+        "measure.android.phone": "every answer of a phone about itself",
+        "latency.meters": "the three ways to a cost",
+        "measure.backends.benchmark_log": "one program's every way to print",
     }
-    assert set(long) <= set(reasons), long
+    long = {m: n for m, path in modules().items() if (n := len(path.read_text().splitlines())) > LONGEST}
+    assert set(long) == set(reasons), long
+
+
+def test_the_design_page_has_this_table() -> None:
+    page = DESIGN.read_text(encoding="utf-8")
+    assert BEGIN in page
+    assert page == rendered(page), "python tests/packages.py --write"

@@ -17,13 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 from fake_runs import COLOURS, colour_model
 
-from tfcompact import metadata
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import adb, android, benchmark_log
-from tfcompact.measure.backends import Job, RunFailed
-from tfcompact.measure.benchmark_log import Delegation
-from tfcompact.measure.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged
-from tfcompact.types import Artifact, ColdStart, Normalization, Summary
+from tfcompact.measure.android import adb, fleet
+from tfcompact.measure.backends import benchmark_log
+from tfcompact.measure.backends.backend import Job, RunFailed
+from tfcompact.measure.backends.benchmark_log import Delegation
+from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.records.measurement import ColdStart, Summary
+from tfcompact.tflite import metadata
 
 FIXTURES = Path(__file__).parent / "android_app" / "fixtures"
 MB = 1.048576
@@ -390,15 +392,15 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     path.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     artifact = replace(ARTIFACT, sha256=sha256, bytes=len(content), image_px=32, classes=len(COLOURS))
-    config = android.Config(
+    config = fleet.Config(
         backend="benchmark_model", benchmark_model=tool, delegates=("xnnpack", "gpu", "nnapi"), adb=str(phone.client)
     )
     kept = {}
-    measured = android.measure(
+    measured = fleet.measure(
         [(path, artifact)],
         adb.Adb(phone.client).phones(),
         config,
-        android.backend_of(config),
+        fleet.backend_of(config),
         save=lambda row, text: kept.update({row.delegate: (row, text)}),
     )
     assert measured.failures == ()

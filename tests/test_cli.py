@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tfcompact import arguments, cli
+from tfcompact.cli import arguments, main
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -15,7 +15,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 def refused(capsys, *words: str) -> str:
     """The one line that a refused command prints."""
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -24,11 +24,11 @@ def test_help_lists_every_command_without_importing_tensorflow():
     code = "import sys; from tfcompact.cli import main; main(['--help']); sys.exit('tensorflow' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0
-    for command in cli.COMMANDS:
+    for command in main.COMMANDS:
         assert command in shown.stdout
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", main.COMMANDS)
 def test_every_command_explains_its_options(command):
     shown = run(command, "--help")
     assert shown.returncode == 0
@@ -39,7 +39,7 @@ def test_every_command_explains_its_options(command):
 
 
 def test_models_lists_parameters_and_published_accuracy(capsys):
-    assert cli.main(["models", "--sort", "macs"]) == 0
+    assert main.main(["models", "--sort", "macs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     first = next(line for line in lines if line.startswith("mobilenet_v3"))
     assert first.startswith("mobilenet_v3_small_0.75")
@@ -49,7 +49,7 @@ def test_models_lists_parameters_and_published_accuracy(capsys):
 def test_describe_goes_block_by_block_or_layer_by_layer(capsys):
     words = ["describe", "mobilenet_v2_0.35", "--classes", "10", "--px", "96"]
     for more, row in (([], "block6_0 "), (["--bits", "32"], "block6_0 "), (["--layers"], "block6_0_project ")):
-        assert cli.main([*words, *more]) == 0
+        assert main.main([*words, *more]) == 0
         out = capsys.readouterr().out
         assert out.startswith("mobilenet_v2_0.35, 96 px, 10 classes")
         assert any(line.startswith(row) for line in out.splitlines())
@@ -57,7 +57,7 @@ def test_describe_goes_block_by_block_or_layer_by_layer(capsys):
 
 
 def test_runs_says_what_to_type_where_there_are_none(tmp_path, capsys):
-    cli.main(["runs", "--runs", str(tmp_path)])
+    main.main(["runs", "--runs", str(tmp_path)])
     printed = capsys.readouterr()
     assert "make train" in printed.out + printed.err
 
@@ -77,8 +77,8 @@ def test_an_interruption_promises_no_more_than_is_true(capsys, monkeypatch):
 
     said = {}
     for command in ("fit", "measure", "latency-table"):
-        monkeypatch.setitem(cli.COMMANDS, command, interrupted)
-        assert cli.main([command]) == 130
+        monkeypatch.setitem(main.COMMANDS, command, interrupted)
+        assert main.main([command]) == 130
         said[command] = capsys.readouterr().err
     assert "the same command goes on from there" in said["fit"]
     assert said["fit"] == said["latency-table"]
@@ -105,7 +105,7 @@ def test_a_value_of_another_type_is_one_line(capsys, tmp_path):
 @pytest.mark.slow
 def test_the_main_job_ends_with_the_file_for_an_app(capfd, tmp_path):
     words = ["--model", "mobilenet_v2_0.35", "--px", "32", "--epochs", "12", "--runs", str(tmp_path)]
-    assert cli.main(["train", *words, "--set", "quantize.epochs=1", "fit.augment.crop=false"]) == 0
+    assert main.main(["train", *words, "--set", "quantize.epochs=1", "fit.augment.crop=false"]) == 0
     out = capfd.readouterr().out
     file = Path(next(line for line in out.splitlines() if line.startswith("the file for an app: ")).split(": ")[1])
     assert file.name == "model.uint8.tflite"
@@ -156,7 +156,7 @@ def test_set_reads_toml_values():
     ],
 )
 def test_a_long_complaint_is_not_cut_where_the_parser_wraps_it(capsys, words, line) -> None:
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     said = capsys.readouterr().err
     assert line in said
     assert said.count("\n") == 1

@@ -14,7 +14,7 @@ from PIL import Image
 from tfcompact.data import Augment, open_images
 from tfcompact.data.cache import Store
 from tfcompact.errors import UserError
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 SIDE = 8
 NAMES = [bytes([i]) * 32 for i in range(40)]

@@ -304,7 +304,7 @@ def test_a_second_opening_decodes_nothing_and_a_changed_file_is_seen(tmp_path, o
     root = classes(tmp_path / "photos", "a", "b", count=30)
     first = opened(root)
     looked = []
-    monkeypatch.setattr("tfcompact.data.scan.verify", lambda path: looked.append(path) or 1 / 0)
+    monkeypatch.setattr("tfcompact.data.verified.verify", lambda path: looked.append(path) or 1 / 0)
     assert opened(root).digest == first.digest
     assert not looked
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from PIL import Image
 from tfcompact.data import images
 from tfcompact.data.images import decode, fit_square, normalize, stretch, verify
 from tfcompact.errors import UnreadableImage
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 RAMP = np.stack(np.meshgrid(np.linspace(0, 255, 48), np.linspace(0, 255, 32)), axis=-1).round().astype(np.uint8)
 SCENE = np.concatenate([RAMP, 255 - RAMP[..., :1]], axis=-1)  # [32, 48, 3]: every corner differs

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcompact.backend import keras_cv, tf
 from tfcompact.data import NO_AUGMENT, Augment, open_images
 from tfcompact.data.augment import Layers, boxes, crops
 from tfcompact.data.images import decode, fit_square, normalize, stretch
 from tfcompact.data.randomness import stateless
 from tfcompact.errors import UserError
-from tfcompact.types import Normalization
+from tfcompact.frameworks import keras_cv, tf
+from tfcompact.records.artifact import Normalization
 
 PLAIN = Normalization()
 DEFAULT = Augment()

@@ -5,11 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from tfcompact import delegation, export, lite, quantization, quantizers
-from tfcompact.backend import keras
-from tfcompact.graph import calls, rewrite
+from tfcompact.compress.quantization import calibration, for_xnnpack, quantizers, wrapping
+from tfcompact.export import converter
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import logits
-from tfcompact.types import Normalization
+from tfcompact.networks.rewrite import calls, rewrite
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import flatbuffer, runtime
 
 L = keras.layers
 PIXELS = np.random.default_rng(3).integers(0, 256, (48, 11, 11, 3)).astype(np.uint8)
@@ -58,17 +60,17 @@ MIDDLES = {
 
 def deployed(middle):
     model = network(middle)
-    qat = quantization.quantized(model)
+    qat = wrapping.quantized(model)
     images = ((PIXELS - 128.0) / 127.5).astype(np.float32)
-    quantization.calibrate(qat, model, [images], NORMALIZATION, 100)
-    return qat, quantization.deployable(qat), images
+    calibration.calibrate(qat, model, [images], NORMALIZATION, 100)
+    return qat, wrapping.deployable(qat), images
 
 
 @pytest.mark.parametrize("name", MIDDLES)
 def test_the_function_stays(name) -> None:
     """In float, so that a step of 8 bits cannot hide a mistake: without the rounding layers, the same to 1e-6."""
     _, plain, images = deployed(MIDDLES[name])
-    rewritten = delegation.delegable(plain)
+    rewritten = for_xnnpack.delegable(plain)
 
     def bare(model):
         return rewrite(model, lambda layer, x: x if isinstance(layer, quantizers.FakeQuant) else None)
@@ -79,14 +81,14 @@ def test_the_function_stays(name) -> None:
 @pytest.mark.parametrize("name", MIDDLES)
 def test_the_file_is_one_piece_and_agrees_with_the_network(name) -> None:
     qat, plain, images = deployed(MIDDLES[name])
-    rewritten = delegation.delegable(plain)
-    content = export.convert(rewritten, "int8", images[:4])
-    assert lite.stray_floats(content) == []
-    assert not {"RELU", "RELU6", "AVERAGE_POOL_2D"} & set(lite.operators(content))
-    pieces = lite.partitions(content)
+    rewritten = for_xnnpack.delegable(plain)
+    content = converter.convert(rewritten, "int8", images[:4])
+    assert flatbuffer.stray_floats(content) == []
+    assert not {"RELU", "RELU6", "AVERAGE_POOL_2D"} & set(flatbuffer.operators(content))
+    pieces = runtime.partitions(content)
     assert pieces.count == 1
     assert pieces.total_nodes - pieces.delegated_nodes <= 1  # the softmax
-    given = lite.LiteModel(content, delegate="xnnpack")
+    given = runtime.LiteModel(content, delegate="xnnpack")
     values = given.dequantized(given.raw((PIXELS.astype(int) - 128).astype(np.int8)))
     expected = np.asarray(keras.activations.softmax(rewritten(images)))
     assert np.abs(values - expected).max() <= 3 / 256
@@ -104,10 +106,10 @@ def test_a_relu_alone_keeps_the_grid_it_reads() -> None:
 @pytest.mark.parametrize("name", MIDDLES)
 def test_layers_beside_another_are_those_it_says(name) -> None:
     qat, _, _ = deployed(MIDDLES[name])
-    rewritten = {layer.name for layer in delegation.shipped(qat).layers} - {layer.name for layer in qat.layers}
+    rewritten = {layer.name for layer in for_xnnpack.shipped(qat).layers} - {layer.name for layer in qat.layers}
     for layer, sources, _ in calls(qat):
         inner = getattr(layer, "layer", layer)
-        beside = set(delegation.beside(inner, len(sources)))
+        beside = set(for_xnnpack.beside(inner, len(sources)))
         made = {other for other in rewritten if re.fullmatch(rf"{layer.name}_(border|\d+)", other)}
         assert made <= beside, layer.name
         if isinstance(inner, L.Concatenate):
@@ -116,12 +118,12 @@ def test_layers_beside_another_are_those_it_says(name) -> None:
 
 def test_a_fused_relu_is_left_alone() -> None:
     _, plain, _ = deployed(lambda x: L.ReLU(name="relu")(L.Conv2D(8, 3, name="conv")(x)))
-    assert [type(layer) for layer in delegation.delegable(plain).layers] == [type(layer) for layer in plain.layers]
+    assert [type(layer) for layer in for_xnnpack.delegable(plain).layers] == [type(layer) for layer in plain.layers]
 
 
 def test_the_border_is_exact_in_eight_bits() -> None:
     _, plain, _ = deployed(MIDDLES["pool 3x3 same"])
-    layer = delegation.delegable(plain).get_layer("pool_border")
+    layer = for_xnnpack.delegable(plain).get_layer("pool_border")
     parts = np.array(layer.factors) / layer.step
     assert np.abs(parts - np.rint(parts)).max() < 1e-9
     assert parts.max() <= 255

@@ -7,11 +7,12 @@ import sys
 import pytest
 from rich.console import Console
 
-from tfcompact import describe, models
-from tfcompact.costs import FLOAT32, INT8, Block, Cost, Operator
+from tfcompact import models
 from tfcompact.errors import UnknownName
-from tfcompact.layout import layout
-from tfcompact.profile import profile
+from tfcompact.networks.costs import FLOAT32, INT8, Block, Cost, Operator
+from tfcompact.networks.operators import profile
+from tfcompact.report import architectures
+from tfcompact.report.block_line import layout
 
 
 def printed(width: int, *things) -> list[str]:
@@ -32,7 +33,7 @@ def network(request):
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
 def test_blocks_fit_the_terminal_and_lose_no_row(network, width):
-    table, sums, legend = describe.blocks_table(network, width)
+    table, sums, legend = architectures.blocks_table(network, width)
     lines = printed(width, table)
     assert len(lines) == 2 + len(network.blocks) + 1  # two lines of heading, and the sums: nothing is wrapped
     assert "…" not in "".join(lines)
@@ -43,7 +44,7 @@ def test_blocks_fit_the_terminal_and_lose_no_row(network, width):
 
 def test_what_is_left_out_is_said():
     costs = profile(models.build("mobilenet_v3_small"))
-    narrow, wide = (printed(width, *describe.blocks_table(costs, width)) for width in (80, 120))
+    narrow, wide = (printed(width, *architectures.blocks_table(costs, width)) for width in (80, 120))
     assert any(text.startswith("not shown") and "written" in text for text in narrow)
     assert not any(text.startswith("not shown") for text in wide)
     assert line(wide, "block4") == [
@@ -54,10 +55,10 @@ def test_what_is_left_out_is_said():
 
 def test_sums_and_energy_are_told_in_full():
     model = models.build("mobilenet_v2")
-    text = " ".join(" ".join(printed(100, describe.blocks_table(profile(model, INT8))[1])).split())
+    text = " ".join(" ".join(printed(100, architectures.blocks_table(profile(model, INT8))[1])).split())
     assert "3,538,984 parameters, 300,774,272 MACs." in text
     assert "peak at 1,505 kB while block1_0_depthwise runs: block1_0_expand 1,204 + block1_0_depthwise 301." in text
-    _, sums, legend = describe.blocks_table(profile(model, FLOAT32))
+    _, sums, legend = architectures.blocks_table(profile(model, FLOAT32))
     text = " ".join(" ".join(printed(100, sums, legend)).split())
     assert "peak at 6,021 kB" in text
     assert "energy MACs x 4.6 pJ + bytes of weights x 160 pJ (DRAM)" in text
@@ -110,24 +111,26 @@ def test_layout(part, room, text):
 
 
 def test_every_model_has_a_whole_line_at_80_columns():
-    table, legend = describe.models_table(width=80)
+    table, legend = architectures.models_table(width=80)
     lines = [text for text in printed(80, table) if text.strip()]
-    assert [text.split()[0] for text in lines[2:]] == [spec.name for spec in describe.chosen()]
+    assert [text.split()[0] for text in lines[2:]] == [spec.name for spec in architectures.chosen()]
     assert "Not shown" not in legend
-    assert describe.models_table(width=70)[1].endswith("Not shown: image, for want of width.")
+    assert architectures.models_table(width=70)[1].endswith("Not shown: image, for want of width.")
     assert " ".join(line(lines, "mobilenet_v2")) == "mobilenet_v2 224 3.54 301 71.8 keras torchvision timm"
 
 
 def test_models_by_family_and_in_order():
-    names = [spec.name for spec in describe.chosen("mobilenet_v2", "accuracy")]
+    names = [spec.name for spec in architectures.chosen("mobilenet_v2", "accuracy")]
     assert names[:2] == ["mobilenet_v2_1.4", "mobilenet_v2_1.3"]
-    macs = [spec.macs for spec in describe.chosen(sort="macs")]
+    macs = [spec.macs for spec in architectures.chosen(sort="macs")]
     assert macs == sorted(macs)
-    assert [s.family for s in describe.chosen()] == sorted((s.family for s in describe.chosen()), key=_place)
+    assert [s.family for s in architectures.chosen()] == sorted(
+        (s.family for s in architectures.chosen()), key=_place
+    )
     with pytest.raises(UnknownName, match="did you mean mobilenet_v2"):
-        describe.chosen("mobilenetv2")
+        architectures.chosen("mobilenetv2")
     with pytest.raises(UnknownName, match="order"):
-        describe.chosen(sort="size")
+        architectures.chosen(sort="size")
 
 
 def _place(family: str) -> int:
@@ -135,9 +138,9 @@ def _place(family: str) -> int:
 
 
 def test_sources_are_told_once_and_in_the_same_order():
-    assert describe.sources(models.spec("mobilenet_v3_small")) == ("keras", "torchvision", "timm")
-    assert describe.sources(models.spec("squeezenet_1.1")) == ("torchvision", "pypi")
-    assert describe.sources(models.spec("shufflenet_v1_g3")) == ()
+    assert architectures.sources(models.spec("mobilenet_v3_small")) == ("keras", "torchvision", "timm")
+    assert architectures.sources(models.spec("squeezenet_1.1")) == ("torchvision", "pypi")
+    assert architectures.sources(models.spec("shufflenet_v1_g3")) == ()
 
 
 def test_models_are_listed_without_tensorflow():

@@ -11,10 +11,10 @@ import pytest
 from benchmarks import instructions as benchmark
 from native import environment, small_files
 
-from tfcompact import lite
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import emulated
-from tfcompact.types import SCHEMA, Measurement
+from tfcompact.measure.backends import emulated
+from tfcompact.records.measurement import SCHEMA, Measurement
+from tfcompact.tflite import runtime
 
 arm64 = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
 
@@ -90,7 +90,7 @@ def test_without_the_option_the_runner_sets_no_marks(files):
 @pytest.mark.parametrize("cpu", emulated.PROCESSORS)
 @pytest.mark.parametrize("name", ["int8", "unlowered"])
 def test_the_answer_is_this_computers_to_the_bit(files, cpu, name):
-    model = lite.LiteModel(files[name])
+    model = runtime.LiteModel(files[name])
     found = emulated.count(files[name], cpu, image=small_files.image(model).tobytes())
     assert found.output == small_files.answer(files[name])
 
@@ -112,7 +112,7 @@ def test_an_outcome_has_no_time_and_makes_a_row(files):
     assert found.instructions == emulated.instructions(files["unlowered"], "cortex-a53")
     assert (found.wall_ms, found.process_ms, found.summary, found.cold, found.operators) == ((), (), None, None, ())
     assert found.peak_memory_mb is None
-    told = lite.partitions(files["unlowered"])
+    told = runtime.partitions(files["unlowered"])
     assert (found.partitions, found.delegated_nodes, found.total_nodes) == dataclasses.astuple(told)
     assert found.flags == {"fell_back": False, "unsteady": False}
     assert "qemu-aarch64" in found.command

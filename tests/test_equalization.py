@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from tfcompact import equalization, graph, lowering
-from tfcompact import quantization as q
-from tfcompact.backend import keras
+from tfcompact.compress.quantization import calibration, equalization, lowering, wrapping
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
-from tfcompact.types import Normalization
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
 
 L = keras.layers
 PX = 16
-NORMALIZATION = q.on_grid(Normalization())
+NORMALIZATION = calibration.on_grid(Normalization())
 IMAGES = ((np.random.default_rng(1).integers(0, 256, (48, PX, PX, 3)) - 128) / 127.5).astype(np.float32)
 BATCHES = [IMAGES[:32], IMAGES[32:]]
 
@@ -95,12 +95,14 @@ def test_a_dead_channel_is_left_alone() -> None:
 
 
 def test_corrected_biases_give_back_the_means(lowered) -> None:
-    qat = q.quantized(lowered)
-    q.calibrate(qat, lowered, BATCHES, NORMALIZATION, 100.0)  # what is clipped later is no business of a bias
+    qat = wrapping.quantized(lowered)
+    calibration.calibrate(
+        qat, lowered, BATCHES, NORMALIZATION, 100.0
+    )  # what is clipped later is no business of a bias
     names = ["linear", "project", "logits"]
 
     def shift() -> list[float]:
-        found, expected = (graph.tensors(m, names)(IMAGES) for m in (qat, lowered))
+        found, expected = (rewrite.tensors(m, names)(IMAGES) for m in (qat, lowered))
         axes = [tuple(range(len(e.shape) - 1)) for e in expected]
         pairs = zip(found, expected, axes, strict=True)
         return [float(np.abs(np.mean(f, axis) - np.mean(e, axis)).max()) for f, e, axis in pairs]
@@ -110,7 +112,7 @@ def test_corrected_biases_give_back_the_means(lowered) -> None:
     after = shift()
     assert {"stem", "filter", *names} < set(corrections)
     assert all(a < 0.2 * b for a, b in zip(after, before, strict=True)), (before, after)
-    assert np.array_equal(q.deployable(qat)(IMAGES), qat(IMAGES))
+    assert np.array_equal(wrapping.deployable(qat)(IMAGES), qat(IMAGES))
 
 
 def test_a_correction_is_the_mean_error_of_its_layer() -> None:
@@ -118,9 +120,9 @@ def test_a_correction_is_the_mean_error_of_its_layer() -> None:
     inputs = L.Input((PX, PX, 3), name="image")
     model = keras.Model(inputs, L.Conv2D(5, 1, name="only")(inputs))
     model.get_layer("only").set_weights([np.random.default_rng(7).normal(size=(1, 1, 3, 5)), np.full(5, 0.3)])
-    qat = q.quantized(model)
-    q.calibrate(qat, model, BATCHES, NORMALIZATION, 100.0)
-    kernel = q.deployable(qat).get_layer("only").get_weights()
+    qat = wrapping.quantized(model)
+    calibration.calibrate(qat, model, BATCHES, NORMALIZATION, 100.0)
+    kernel = wrapping.deployable(qat).get_layer("only").get_weights()
     exact = model.get_layer("only").get_weights()
     means = IMAGES.astype(np.float64).mean((0, 1, 2))
     shift = means @ (kernel[0][0, 0] - exact[0][0, 0]) + kernel[1] - exact[1]

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from random_weights import randomize
 
-from tfcompact import excitation, graph, models
-from tfcompact.backend import keras, tf
+from tfcompact import models
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.models import resnet
+from tfcompact.networks import rewrite, squeeze_excite
 
 L = keras.layers
 PX = 75
@@ -44,12 +45,12 @@ def test_each_block_gets_a_gate_and_the_network_computes_the_same(name: str, exp
     keras.backend.clear_session()
     model = random(name)
     before = model.get_weights()
-    gated = excitation.with_squeeze_excite(model)
+    gated = squeeze_excite.with_squeeze_excite(model)
     assert all(map(np.array_equal, before, model.get_weights()))
     assert len(gates(gated)) - len(gates(model)) == expected
     for ours, theirs in zip(tf.nest.flatten(gated(IMAGES)), tf.nest.flatten(model(IMAGES)), strict=True):
         assert np.array_equal(ours, theirs)
-    again = excitation.with_squeeze_excite(gated)  # its names must not collide
+    again = squeeze_excite.with_squeeze_excite(gated)  # its names must not collide
     assert len(gates(again)) == len(gates(gated)) + expected
 
 
@@ -57,12 +58,12 @@ def test_cost_is_the_papers_formula() -> None:
     """Section 4: 2/r times the sum of blocks x channels^2 over the stages; our convolutions have biases besides."""
     plain = models.build("resnet_50_v1.5")
     for reduction in (16, 8):
-        gated = graph.cost(excitation.with_squeeze_excite(plain, reduction))
+        gated = rewrite.cost(squeeze_excite.with_squeeze_excite(plain, reduction))
         products = sum(n * 2 * c * c // reduction for c, n in RESNET_50.items())
         biases = sum(n * (c // reduction + c) for c, n in RESNET_50.items())
-        assert gated.trainable - graph.cost(plain).trainable == products + biases
-        assert gated.macs - graph.cost(plain).macs == products
-        assert gated.non_trainable == graph.cost(plain).non_trainable
+        assert gated.trainable - rewrite.cost(plain).trainable == products + biases
+        assert gated.macs - rewrite.cost(plain).macs == products
+        assert gated.non_trainable == rewrite.cost(plain).non_trainable
 
 
 def plain_counterpart(px: int):
@@ -73,9 +74,9 @@ def plain_counterpart(px: int):
 
 def test_the_plain_counterpart_of_se_resnet_becomes_it() -> None:
     spec = models.spec("se_resnet_50")
-    gated = excitation.with_squeeze_excite(plain_counterpart(spec.image_px))
-    assert graph.cost(gated) == (*spec.params, spec.macs)
-    small, original = excitation.with_squeeze_excite(plain_counterpart(64)), models.build("se_resnet_50", px=64)
+    gated = squeeze_excite.with_squeeze_excite(plain_counterpart(spec.image_px))
+    assert rewrite.cost(gated) == (*spec.params, spec.macs)
+    small, original = squeeze_excite.with_squeeze_excite(plain_counterpart(64)), models.build("se_resnet_50", px=64)
     randomize(original, np.random.default_rng(2))
     for layer in original.layers:
         small.get_layer(layer.name).set_weights(layer.get_weights())
@@ -83,15 +84,15 @@ def test_the_plain_counterpart_of_se_resnet_becomes_it() -> None:
 
 
 def test_a_gate_stands_before_drop_path() -> None:
-    gated = excitation.with_squeeze_excite(models.build("efficientnet_b0", px=32, classes=3))
-    readers = {layer.name: [type(gated.get_layer(r)) for r in names] for layer, _, names in graph.calls(gated)}
+    gated = squeeze_excite.with_squeeze_excite(models.build("efficientnet_b0", px=32, classes=3))
+    readers = {layer.name: [type(gated.get_layer(r)) for r in names] for layer, _, names in rewrite.calls(gated)}
     outer = [name for name in gates(gated) if "_se2_" in name]
     assert len(outer) == 9
     assert all(readers[name] == [L.Dropout] for name in outer)
 
 
 def test_gates_learn() -> None:
-    gated = excitation.with_squeeze_excite(random("mobilenet_v2_0.35"))
+    gated = squeeze_excite.with_squeeze_excite(random("mobilenet_v2_0.35"))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(gated(IMAGES, training=True)[:, 0])
     variables = gated.trainable_variables
@@ -105,6 +106,6 @@ def test_gates_learn() -> None:
 
 def test_what_cannot_be_gated_is_one_line() -> None:
     with pytest.raises(UserError, match="mobilenet_v1_0.25 has neither residual additions nor concatenations"):
-        excitation.with_squeeze_excite(models.build("mobilenet_v1_0.25", px=32))
+        squeeze_excite.with_squeeze_excite(models.build("mobilenet_v1_0.25", px=32))
     with pytest.raises(UserError, match="reduction must be at least 1, not 0; the published one is 16"):
-        excitation.with_squeeze_excite(models.build("mobilenet_v2_0.35", px=32), 0)
+        squeeze_excite.with_squeeze_excite(models.build("mobilenet_v2_0.35", px=32), 0)

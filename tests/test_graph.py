@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tfcompact import graph, models
-from tfcompact.backend import keras, tf
+from tfcompact import models
+from tfcompact.frameworks import keras, tf
+from tfcompact.networks import rewrite
 
 L = keras.layers
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 75, 75, 3)).astype(np.float32)
@@ -26,7 +27,7 @@ def branched():
 
 
 def test_clone_computes_the_same_and_shares_nothing(network) -> None:
-    copy = graph.clone(network)
+    copy = rewrite.clone(network)
     for ours, theirs in zip(_outputs(copy, IMAGES), _outputs(network, IMAGES), strict=True):
         assert np.array_equal(ours, theirs)
     assert [layer.name for layer in copy.layers] == [layer.name for layer in network.layers]
@@ -39,7 +40,7 @@ def test_clone_computes_the_same_and_shares_nothing(network) -> None:
 def test_keyword_only_calls_survive() -> None:
     model = branched()
     x = [np.random.default_rng(i).normal(size=(3, 4)).astype(np.float32) for i in range(2)]
-    for ours, theirs in zip(_outputs(graph.clone(model), x), _outputs(model, x), strict=True):
+    for ours, theirs in zip(_outputs(rewrite.clone(model), x), _outputs(model, x), strict=True):
         assert np.array_equal(ours, theirs)
 
 
@@ -47,7 +48,7 @@ def test_shared_layers_stay_shared() -> None:
     a = L.Input((4,))
     shared = L.Dense(4, name="shared")
     model = keras.Model(a, L.Add(name="add")([shared(a), shared(shared(a))]))
-    copy = graph.clone(model)
+    copy = rewrite.clone(model)
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     assert np.array_equal(copy(x), model(x))
     assert len(copy.weights) == 2
@@ -56,11 +57,11 @@ def test_shared_layers_stay_shared() -> None:
 def test_inputs_and_outputs_keep_their_order() -> None:
     a, b = L.Input((2,), name="a"), L.Input((3,), name="b")
     model = keras.Model([b, a], [L.ReLU(name="of_a")(a), L.ReLU(name="of_b")(b)], name="pair")
-    copy = graph.clone(model)
+    copy = rewrite.clone(model)
     assert [t.shape for t in copy.inputs] == [t.shape for t in model.inputs]
     assert [t.shape for t in copy.outputs] == [t.shape for t in model.outputs]
     assert copy.name == "pair"
-    assert graph.rewrite(model, lambda layer, x: None, name="other").name == "other"
+    assert rewrite.rewrite(model, lambda layer, x: None, name="other").name == "other"
 
 
 def test_a_rule_replaces_inserts_and_removes() -> None:
@@ -77,7 +78,7 @@ def test_a_rule_replaces_inserts_and_removes() -> None:
             return L.Multiply(name="times")(x)
         return None
 
-    changed = graph.rewrite(model, rule)
+    changed = rewrite.rewrite(model, rule)
     assert seen == [("relu", False), ("dense", False), ("add", True)]  # several inputs come as a list
     values = np.array([[-1.0, 2.0, 3.0, -4.0]], np.float32)
     dense = model.get_layer("dense")
@@ -87,12 +88,12 @@ def test_a_rule_replaces_inserts_and_removes() -> None:
 
 def test_frozen_layers_stay_frozen() -> None:
     model = keras.Sequential([L.Input((3,)), L.Dense(2, trainable=False, name="frozen"), L.Dense(2, name="free")])
-    copy = graph.clone(model)
+    copy = rewrite.clone(model)
     assert [layer.trainable for layer in copy.layers if layer.weights] == [False, True]
 
 
 def test_calls_are_in_topological_order_with_their_neighbours(network) -> None:
-    rows = {layer.name: (sources, readers) for layer, sources, readers in graph.calls(network)}
+    rows = {layer.name: (sources, readers) for layer, sources, readers in rewrite.calls(network)}
     assert set(rows) == {layer.name for layer in network.layers}
     position = {name: i for i, name in enumerate(rows)}
     for name, (sources, readers) in rows.items():
@@ -105,22 +106,22 @@ def test_calls_see_a_tensor_that_is_read_twice() -> None:
     a = L.Input((4,), name="a")
     x = L.ReLU(name="relu")(a)
     model = keras.Model(a, L.Add(name="add")([x, x]))
-    rows = {layer.name: (sources, readers) for layer, sources, readers in graph.calls(model)}
+    rows = {layer.name: (sources, readers) for layer, sources, readers in rewrite.calls(model)}
     assert rows["add"] == (["relu", "relu"], [])
     assert rows["relu"] == (["a"], ["add", "add"])
 
 
 def test_inference_drops_the_auxiliary_head() -> None:
     model = models.build("inception_v3", px=75, classes=5, aux=True)
-    shipped = graph.inference(model)
+    shipped = rewrite.inference(model)
     assert not [layer.name for layer in shipped.layers if layer.name.startswith("aux")]
     assert np.array_equal(shipped(IMAGES), model(IMAGES)[0])
-    assert graph.inference(shipped) is shipped
+    assert rewrite.inference(shipped) is shipped
 
 
 def test_tensors_gives_named_outputs_in_order(network) -> None:
     names = [layer.name for layer in network.layers if layer.weights][3:0:-1]
-    for name, value in zip(names, graph.tensors(network, names)(IMAGES), strict=True):
+    for name, value in zip(names, rewrite.tensors(network, names)(IMAGES), strict=True):
         assert value.shape[1:] == network.get_layer(name).output_shape[1:]
 
 
@@ -138,16 +139,16 @@ def test_tensors_gives_named_outputs_in_order(network) -> None:
 )
 def test_macs_by_hand(layer, macs: int) -> None:
     a = L.Input((8, 8, 6))
-    assert graph.cost(keras.Model(a, layer()(a))).macs == macs
+    assert rewrite.cost(keras.Model(a, layer()(a))).macs == macs
 
 
 def test_cost_of_a_quantized_network_is_that_of_the_network() -> None:
-    from tfcompact import lowering, quantization
+    from tfcompact.compress.quantization import lowering, wrapping
 
     a = L.Input((8, 8, 3))
     x = L.ReLU()(L.BatchNormalization()(L.DepthwiseConv2D(3)(L.Conv2D(8, 3, padding="same")(a))))
     low = lowering.lower(keras.Model(a, L.Dense(5)(L.GlobalAveragePooling2D()(x))))
-    cost, quantized = graph.cost(low), graph.cost(quantization.quantized(low))
+    cost, quantized = rewrite.cost(low), rewrite.cost(wrapping.quantized(low))
     assert (quantized.trainable, quantized.macs) == (cost.trainable, cost.macs)
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfcompact import export, lite, metadata
-from tfcompact.backend import keras, tf
 from tfcompact.data.images import decode, fit_square
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
-from tfcompact.types import Normalization
+from tfcompact.export import gate
+from tfcompact.frameworks import keras, tf
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import metadata, runtime
 
 pytestmark = pytest.mark.judge
 
@@ -97,7 +98,7 @@ def exported(tmp_path_factory) -> dict[str, Path]:
     fit = line.run("fit", configured("fit", {"epochs": 12}))
     quantized = line.run("quantize", configured("quantize", {"epochs": 1}), fit.name)
     # With 50 validation images one is two points; the gate's own limits are for other tests.
-    run = line.export(export.Config(("uint8", "float32"), largest_loss=10.0, least_agreement=80.0), quantized.name)
+    run = line.export(gate.Config(("uint8", "float32"), largest_loss=10.0, least_agreement=80.0), quantized.name)
     return {a.format: run.path / a.path for a in run.artifacts}
 
 
@@ -108,7 +109,7 @@ def test_judges_see_our_labels_on_real_photographs(judge, exported, photographs,
     Where two classes share our highest probability, each judge's sort ends as it likes; such ties are counted in the
     line that is printed, and count as disagreement where the judge names the other class.
     """
-    model, labels = lite.LiteModel(exported[form]), metadata.read(exported[form]).labels
+    model, labels = runtime.LiteModel(exported[form]), metadata.read(exported[form]).labels
     images = np.stack([fit_square(decode(data), model.image_px) for data in photographs])
     ours = model(images)
     theirs = [line for line in judge(exported[form], images) if isinstance(line, list)]
@@ -133,7 +134,7 @@ def test_task_library_reads_all_of_our_metadata(judge, exported, photographs) ->
     if judge.name != TASK_LIBRARY[0]:
         pytest.skip("MediaPipe shows no metadata")
     own = metadata.read(exported["uint8"])
-    model = lite.LiteModel(exported["uint8"])
+    model = runtime.LiteModel(exported["uint8"])
     (head, _) = judge(exported["uint8"], fit_square(decode(photographs[0]), model.image_px)[np.newaxis])
     (graph,) = head["metadata"]["subgraph_metadata"]
     (image,), (probability,) = graph["input_tensor_metadata"], graph["output_tensor_metadata"]

@@ -17,10 +17,11 @@ import scripts
 from fake_runs import COLOURS, colour_model
 from PIL import Image, ImageOps
 
-from tfcompact import metadata
 from tfcompact.data.images import fit_square
-from tfcompact.lite import LiteModel
-from tfcompact.types import Measurement, Normalization
+from tfcompact.records.artifact import Normalization
+from tfcompact.records.measurement import Measurement
+from tfcompact.tflite import metadata
+from tfcompact.tflite.runtime import LiteModel
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("measurement_*.json"))

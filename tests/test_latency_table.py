@@ -16,15 +16,21 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
-from tfcompact import cli, delegation, export, latency, lite, parts, quantization, space, untrained
-from tfcompact.backend import keras
+from tfcompact.cli import main
+from tfcompact.compress.quantization import calibration, for_xnnpack, wrapping
+from tfcompact.compress.quantization.lowering import lower
 from tfcompact.errors import UserError
-from tfcompact.latency import Alone, Setting, Table
-from tfcompact.lowering import lower
-from tfcompact.measure import adb, android, latency_table, meters, phone, turns
-from tfcompact.measure.backends import Outcome
-from tfcompact.models import blocks
-from tfcompact.types import Device, DeviceState, Normalization, Summary
+from tfcompact.export import candidate, converter
+from tfcompact.frameworks import keras
+from tfcompact.latency import cost_table, making, meters
+from tfcompact.latency.cost_table import Alone, Setting, Table
+from tfcompact.measure.android import adb, fleet, phone, session
+from tfcompact.measure.backends.backend import Outcome
+from tfcompact.models import blocks, space
+from tfcompact.records.artifact import Normalization
+from tfcompact.records.device import Device, DeviceState
+from tfcompact.records.measurement import Summary
+from tfcompact.tflite import flatbuffer, fused_groups, runtime
 
 HOST = Device("host", "host-x", "X", 2, "Linux")
 PROXY = Device("emulated", "arm64-x-insn", "X", 1, "QEMU")
@@ -50,7 +56,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def content(network) -> bytes:
-    return untrained.int8_file(network)
+    return candidate.int8_file(network)
 
 
 def same(configuration: str) -> str:
@@ -76,7 +82,7 @@ class Fake:
         return [self.cost(file) for file in files]
 
     def cost(self, file: Path) -> float:
-        found = parts.read(file.read_bytes())
+        found = fused_groups.read(file.read_bytes())
         if len(found.configurations) == 1:
             self.measured[same(found.configurations[0])] += 1
         operators = sum(1 + zlib.crc32(same(text).encode()) % 1000 for text in found.configurations)
@@ -84,22 +90,22 @@ class Fake:
 
 
 def test_a_part_alone_is_the_same_part(content) -> None:
-    for part in parts.parts(content):
-        (alone,) = parts.parts(part.content)
+    for part in fused_groups.parts(content):
+        (alone,) = fused_groups.parts(part.content)
         assert (same(alone.configuration), alone.delegated) == (same(part.configuration), part.delegated)
-        interpreter = lite._interpreter(part.content, 1, "xnnpack")
+        interpreter = runtime.open_interpreter(part.content, 1, "xnnpack")
         assert len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
         interpreter.invoke()
 
 
 def test_parts_are_all_operators_and_each_once(content) -> None:
-    inside = [name for part in parts.parts(content) for name in lite.operators(part.content)]
-    assert collections.Counter(inside) == collections.Counter(lite.operators(content))
-    assert sum(len(lite.operators(part.content)) > 1 for part in parts.parts(content)) == 2
+    inside = [name for part in fused_groups.parts(content) for name in flatbuffer.operators(part.content)]
+    assert collections.Counter(inside) == collections.Counter(flatbuffer.operators(content))
+    assert sum(len(flatbuffer.operators(part.content)) > 1 for part in fused_groups.parts(content)) == 2
 
 
 def test_what_xnnpack_makes_one_look_up_is_one_part(content) -> None:
-    together = next(part.configuration for part in parts.parts(content) if ";" in part.configuration)
+    together = next(part.configuration for part in fused_groups.parts(content) if ";" in part.configuration)
     assert together == (
         "ADD int8[1,16,16,24] const int8[] -> int8[1,16,16,24] fusedActivationFunction=RELU6; "
         "MUL int8[1,16,16,24] <1> -> int8[1,16,16,24]"
@@ -111,21 +117,23 @@ def test_padding_and_the_convolution_after_it_are_one_part() -> None:
     x = keras.layers.ZeroPadding2D(1, name="pad")(inputs)
     x = blocks.conv(x, 8, 3, 2, padding="valid", name="stem")
     model = keras.Model(inputs, blocks.classifier(x, 10, dropout=0.0))
-    found = [part.configuration for part in parts.parts(untrained.int8_file(model))]
+    found = [part.configuration for part in fused_groups.parts(candidate.int8_file(model))]
     assert [text.split()[0] for text in found] == ["PAD", "MEAN", "FULLY_CONNECTED", "SOFTMAX"]
     assert "; CONV_2D <1> const int8/channel[8,3,3,3]" in found[0]
 
 
 def test_other_delegates_run_operators_one_by_one(content) -> None:
-    found = parts.read(content, "builtin")
-    assert len(found.configurations) == len(lite.operators(content))
+    found = fused_groups.read(content, "builtin")
+    assert len(found.configurations) == len(flatbuffer.operators(content))
     assert found.partitions == 0
-    assert not any(parts.PLAIN in text for text in found.configurations)
+    assert not any(fused_groups.PLAIN in text for text in found.configurations)
 
 
 def test_what_xnnpack_leaves_out_is_told_apart(content) -> None:
-    plain = [part for part in parts.parts(content) if not part.delegated]
-    assert [part.configuration for part in plain] == ["SOFTMAX int8[1,10] -> int8[1,10] beta=1.0" + parts.PLAIN]
+    plain = [part for part in fused_groups.parts(content) if not part.delegated]
+    assert [part.configuration for part in plain] == [
+        "SOFTMAX int8[1,10] -> int8[1,10] beta=1.0" + fused_groups.PLAIN
+    ]
 
 
 def test_an_untrained_file_has_the_parts_of_a_calibrated_one(network, content) -> None:
@@ -133,26 +141,31 @@ def test_an_untrained_file_has_the_parts_of_a_calibrated_one(network, content) -
     for layer in parent.layers:
         if getattr(layer, "use_bias", False):
             layer.bias.assign(np.full(layer.bias.shape, 0.01))
-    qat = quantization.quantized(parent)
+    qat = wrapping.quantized(parent)
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
-    quantization.calibrate(qat, parent, [images], Normalization((128.0,), (127.5,)), 100)
-    calibrated = export.convert(delegation.shipped(qat), "int8", images)
-    assert parts.read(calibrated, "builtin") == parts.read(content, "builtin")
+    calibration.calibrate(qat, parent, [images], Normalization((128.0,), (127.5,)), 100)
+    calibrated = converter.convert(for_xnnpack.shipped(qat), "int8", images)
+    assert fused_groups.read(calibrated, "builtin") == fused_groups.read(content, "builtin")
 
 
 def test_a_float16_file_is_refused(network) -> None:
-    float16 = export.convert(network, "float16", np.zeros((1, 32, 32, 3), np.float32))
+    float16 = converter.convert(network, "float16", np.zeros((1, 32, 32, 3), np.float32))
     with pytest.raises(UserError, match="give an int8 or float32 file"):
-        parts.parts(float16)
+        fused_groups.parts(float16)
 
 
 def test_the_sum_is_the_whole(content, tmp_path) -> None:
     device = Fake()
-    table = latency_table.make([("net", content)], device, tmp_path / "t.json", log=str)
+    table = making.make([("net", content)], device, tmp_path / "t.json", log=str)
     assert (table.invoke, table.partition) == (100, 10)
     whole = tmp_path / "net.tflite"
     whole.write_bytes(content)
-    assert table.predict(whole) == table.predict(content) == table.predict(parts.read(content)) == device.cost(whole)
+    assert (
+        table.predict(whole)
+        == table.predict(content)
+        == table.predict(fused_groups.read(content))
+        == device.cost(whole)
+    )
     assert {device.measured[same(text)] for text in table.alone} == {1}
 
 
@@ -160,36 +173,36 @@ def test_an_interrupted_table_goes_on_and_is_the_same(content, tmp_path) -> None
     out, whole = tmp_path / "t.json", tmp_path / "whole.json"
     first, second = Fake(stop_after=15), Fake()
     with pytest.raises(KeyboardInterrupt):
-        latency_table.make([("net", content)], first, out, log=str)
+        making.make([("net", content)], first, out, log=str)
     assert not out.exists()
     kept = Table.load(tmp_path / "t.json.partial")
     assert 0 < len(kept.alone) == len(first.measured) - 2  # two files of the four for the overhead have one part
-    latency_table.make([("net", content)], second, out, log=str)
+    making.make([("net", content)], second, out, log=str)
     assert not set(second.measured) & set(first.measured)
-    latency_table.make([("net", content)], Fake(), whole, log=str)
+    making.make([("net", content)], Fake(), whole, log=str)
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.json", "whole.json"]
 
 
 def test_a_finished_table_is_only_extended_when_asked(content, tmp_path) -> None:
     out = tmp_path / "t.json"
-    latency_table.make([("small", meters.chain("MAX_POOL_2D", 1))], Fake(), out, log=str)
+    making.make([("small", meters.chain("MAX_POOL_2D", 1))], Fake(), out, log=str)
     before = out.read_bytes()
     with pytest.raises(UserError, match="--extend"):
-        latency_table.make([("net", content)], Fake(), out, log=str)
+        making.make([("net", content)], Fake(), out, log=str)
     other = Fake(dataclasses.replace(IN_MS, threads=2))
     with pytest.raises(UserError, match="2 threads"):
-        latency_table.make([("net", content)], other, out, extend=True, log=str)
+        making.make([("net", content)], other, out, extend=True, log=str)
     assert out.read_bytes() == before
     device = Fake()
-    table = latency_table.make([("net", content)], device, out, extend=True, log=str)
+    table = making.make([("net", content)], device, out, extend=True, log=str)
     added = set(table.alone) - set(Table.from_json(json.loads(before)).alone)
     assert set(device.measured) == set(map(same, added))
     assert Table.load(out) == table
 
 
 def test_an_unknown_operator_names_itself_and_the_remedy(content) -> None:
-    table = Table(latency.SCHEMA, IN_MS, 1.0, 0.5)
+    table = Table(cost_table.SCHEMA, IN_MS, 1.0, 0.5)
     with pytest.raises(UserError, match=r"CONV_2D int8\[1,32,32,3\] .*not in the latency table .*--extend --models"):
         table.predict(content)
 
@@ -211,7 +224,7 @@ def test_an_unknown_operator_names_itself_and_the_remedy(content) -> None:
     ],
 )
 def test_the_remedy_measures_in_the_tables_setting(content, change, options) -> None:
-    table = Table(latency.SCHEMA, dataclasses.replace(IN_MS, **change), 1.0, 0.5)
+    table = Table(cost_table.SCHEMA, dataclasses.replace(IN_MS, **change), 1.0, 0.5)
     with pytest.raises(UserError) as told:
         table.predict(content)
     assert str(told.value).endswith(f"add with: tfcompact latency-table --extend --models MODEL --out TABLE{options}")
@@ -243,7 +256,7 @@ def test_an_emulated_device_never_says_ms() -> None:
     ],
 )
 def test_the_reader_is_strict(change, said, tmp_path) -> None:
-    table = Table(latency.SCHEMA, IN_MS, 1.0, 0.5, {"X": Alone(2.0, True)})
+    table = Table(cost_table.SCHEMA, IN_MS, 1.0, 0.5, {"X": Alone(2.0, True)})
     path = tmp_path / "t.json"
     table.save(path)
     assert Table.load(path) == table
@@ -256,7 +269,7 @@ def test_ranks_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     first = rng.integers(0, 8, 30)  # many are equal
     second = first + rng.normal(0, 2, 30)
-    assert latency.rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert cost_table.rank_correlation(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
 
 
 def test_this_machine_takes_longer_for_more_work(tmp_path) -> None:
@@ -380,7 +393,7 @@ def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monk
 def standin(tmp_path, monkeypatch) -> StandIn:
     monkeypatch.setattr(adb, "PAUSE_S", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(android, "backend_of", lambda config: FakeBackend())
+    monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend())
     return StandIn(tmp_path / "phone")
 
 
@@ -398,9 +411,9 @@ def test_a_phone_is_found_by_the_adb_that_was_named_and_no_other_process_measure
         ]
         device = meter.setting.device
         assert (device.soc, meter.setting.affinity) == ("Loop 2", "2")
-        with pytest.raises(UserError, match="another process is measuring"), turns.alone(device):
+        with pytest.raises(UserError, match="another process is measuring"), session.alone(device):
             pytest.fail("two at once")
-    with turns.alone(device):
+    with session.alone(device):
         pass
     assert all(line.startswith("-P 5137 ") for line in standin.calls("shell"))
     assert standin.stored() == []
@@ -492,7 +505,7 @@ def test_few_networks_have_every_layer_of_the_space(tmp_path) -> None:
     found = space.Space.load(path)
 
     def configurations(architecture) -> set[str]:
-        return set(parts.read(untrained.int8_file(space.build(architecture))).configurations)
+        return set(fused_groups.read(candidate.int8_file(space.build(architecture))).configurations)
 
     known = set().union(*map(configurations, found.covering()))
     rng = random.Random(1)
@@ -509,7 +522,7 @@ def test_instructions_of_a_network_are_the_sum_of_its_parts(content, tmp_path) -
         device = meters.ProxyMeter("cortex-a76")
     except UserError as error:
         pytest.skip(str(error))
-    table = latency_table.make([("net", content)], device, tmp_path / "t.json", log=str)
+    table = making.make([("net", content)], device, tmp_path / "t.json", log=str)
     whole = tmp_path / "net.tflite"
     whole.write_bytes(content)
     assert table.predict(whole) == pytest.approx(device.costs([whole])[0], rel=0.02)
@@ -519,10 +532,10 @@ def test_instructions_of_a_network_are_the_sum_of_its_parts(content, tmp_path) -
 def test_the_command_makes_a_table(content, tmp_path, capsys) -> None:
     file, out = tmp_path / "net.tflite", tmp_path / "tables" / "host.json"
     file.write_bytes(content)
-    assert cli.main(["latency-table", "--models", str(file), "--out", str(out)]) == 0
+    assert main.main(["latency-table", "--models", str(file), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out)
     table = Table.load(out)
-    assert set(table.alone) == set(parts.read(file).configurations)
+    assert set(table.alone) == set(fused_groups.read(file).configurations)
     assert table.predict(file) > 0
     assert [path.name for path in out.parent.iterdir()] == ["host.json"]
 
@@ -542,6 +555,6 @@ def test_the_command_makes_a_table(content, tmp_path, capsys) -> None:
     ],
 )
 def test_the_command_tells_what_is_wrong(words, said, tmp_path, capsys) -> None:
-    assert cli.main(["latency-table", "--out", str(tmp_path / "t.json"), *words]) == 2
+    assert main.main(["latency-table", "--out", str(tmp_path / "t.json"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "t.json").exists()

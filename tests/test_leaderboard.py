@@ -8,25 +8,25 @@ import fake_runs
 import pytest
 import scripts
 
-from tfcompact import runs
-from tfcompact.types import Device
+from tfcompact.records.device import Device
+from tfcompact.runs import measurements, store
 
 leaderboard = scripts.load(Path(__file__).parent / "benchmarks/leaderboard.py")
 NAME = "mobilenet_v2_0.35"
 
 
 @pytest.fixture
-def board(tmp_path) -> tuple[Path, dict[str, runs.Run]]:
+def board(tmp_path) -> tuple[Path, dict[str, store.Run]]:
     """A runs directory with rows of this computer only, and the export that is on the board."""
     root = tmp_path / "runs"
     fake_runs.build(root, tuple(fake for fake in fake_runs.FAKES if fake.model == NAME))
-    return root, {NAME: runs.newest(root, NAME, ("export",))}
+    return root, {NAME: store.newest(root, NAME, ("export",))}
 
 
 def test_devices_are_beside_the_board(board, tmp_path) -> None:
     root, exports = board
     assert leaderboard.elsewhere(exports, root) == []
-    here = next(row for row in runs.measurements(root, NAME) if row.format == "int8" and row.threads == 1)
+    here = next(row for row in measurements.measurements(root, NAME) if row.format == "int8" and row.threads == 1)
     phone = Device("android", "android-pixel-8-1a2b", "Tensor G3", 9, "Android 15")
     emulated = Device("emulated", "arm64-cortex-a76-insn", "Cortex-A76 (QEMU 7.2)", 1, "QEMU")
     for row in (
@@ -36,7 +36,7 @@ def test_devices_are_beside_the_board(board, tmp_path) -> None:
             here, device=emulated, backend="arm64_insn_proxy", wall_ms=(), process_ms=(), instructions=1_234_567
         ),
     ):
-        runs.save_measurement(root, row)
+        measurements.save_measurement(root, row)
     lines = leaderboard.elsewhere(exports, root)
     assert {line["place"]: line["cost"] for line in lines} == {
         "Tensor G3 (Android device), XNNPACK by native, 1 thread": 3.0,

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcompact import divergence, lite, metadata
-from tfcompact.backend import keras, tf
 from tfcompact.data.images import fit_square, normalize
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.types import Normalization, Quantization
+from tfcompact.frameworks import keras, tf
+from tfcompact.records.artifact import Normalization, Quantization
+from tfcompact.tflite import divergence, flatbuffer, metadata, runtime
+from tfcompact.tflite.classifier import Classifier
 
 PX, LABELS = 32, ("daisy", "dandelion", "roses", "sunflowers", "tulips")
 NORMALIZATION = Normalization()
@@ -73,7 +74,7 @@ def files(relu, tmp_path_factory) -> dict[str, Path]:
 )
 def test_probabilities_are_those_of_the_network(relu, files, form: str, tolerance: float) -> None:
     expected = relu(normalize(IMAGES.astype(np.float32), NORMALIZATION)).numpy()
-    model = lite.LiteModel(files[form])
+    model = runtime.LiteModel(files[form])
     found = model(IMAGES)
     assert (model.image_px, model.classes, found.dtype, found.shape) == (PX, 5, np.float32, (6, 5))
     np.testing.assert_allclose(found, expected, atol=tolerance)
@@ -81,7 +82,7 @@ def test_probabilities_are_those_of_the_network(relu, files, form: str, toleranc
 
 
 def test_uint8_and_int8_files_see_the_same_pixels(files) -> None:
-    unsigned, signed = lite.LiteModel(files["uint8"]), lite.LiteModel(files["int8"])
+    unsigned, signed = runtime.LiteModel(files["uint8"]), runtime.LiteModel(files["int8"])
     np.testing.assert_array_equal(unsigned(IMAGES), signed(IMAGES))
     np.testing.assert_array_equal(signed.prepared(IMAGES), IMAGES.astype(np.int16) - 128)
     assert unsigned.output_quantization == Quantization(1 / 256, 0)
@@ -96,7 +97,7 @@ def test_nothing_here_imports_tensorflow() -> None:
 
 @pytest.mark.parametrize("form", ["float32", "uint8"])
 def test_every_delegate_computes_the_same(files, form: str) -> None:
-    outputs = [lite.LiteModel(files[form], delegate=name, threads=2)(IMAGES) for name in lite.DELEGATES]
+    outputs = [runtime.LiteModel(files[form], delegate=name, threads=2)(IMAGES) for name in runtime.DELEGATES]
     for other in outputs[1:]:
         np.testing.assert_allclose(other, outputs[0], atol=1e-5 if form == "float32" else 4 / 256)
 
@@ -107,35 +108,35 @@ def test_xnnpack_gets_the_threads_it_is_given(files) -> None:
     if not tasks.exists():
         pytest.skip("no /proc on this system")
     before = len(list(tasks.iterdir()))
-    models = [lite.LiteModel(files["uint8"], threads=threads) for threads in (1, 3)]
+    models = [runtime.LiteModel(files["uint8"], threads=threads) for threads in (1, 3)]
     assert len(models) == 2
     assert len(list(tasks.iterdir())) - before == 2
 
 
 def test_a_file_is_run_from_its_bytes_too(files) -> None:
     content = files["float32"].read_bytes()
-    np.testing.assert_array_equal(lite.LiteModel(content)(IMAGES), lite.LiteModel(files["float32"])(IMAGES))
-    assert lite.operators(content) == lite.operators(files["float32"])
+    np.testing.assert_array_equal(runtime.LiteModel(content)(IMAGES), runtime.LiteModel(files["float32"])(IMAGES))
+    assert flatbuffer.operators(content) == flatbuffer.operators(files["float32"])
 
 
 def test_operators_are_listed_in_order(files) -> None:
-    assert lite.operators(files["int8"]) == ["CONV_2D", "DEPTHWISE_CONV_2D"] * 3 + [
+    assert flatbuffer.operators(files["int8"]) == ["CONV_2D", "DEPTHWISE_CONV_2D"] * 3 + [
         "MEAN", "FULLY_CONNECTED", "SOFTMAX"
     ]  # fmt: skip
-    assert lite.operators(files["hard_swish"]).count("HARD_SWISH") == 3
+    assert flatbuffer.operators(files["hard_swish"]).count("HARD_SWISH") == 3
 
 
 def test_partitions_count_what_xnnpack_takes(files) -> None:
     """XNNPACK takes every float operator, but no int8 SOFTMAX, HARD_SWISH, or QUANTIZE between uint8 and int8."""
-    assert lite.partitions(files["float32"]) == lite.Partitions(1, 9, 9)
-    assert lite.partitions(files["float16"]) == lite.Partitions(1, 19, 19)  # ten DEQUANTIZE of weights
-    assert lite.partitions(files["int8"]) == lite.Partitions(1, 8, 9)
-    assert lite.partitions(files["uint8"]) == lite.Partitions(1, 8, 11)
-    assert lite.partitions(files["hard_swish"]) == lite.Partitions(4, 8, 12)
+    assert runtime.partitions(files["float32"]) == runtime.Partitions(1, 9, 9)
+    assert runtime.partitions(files["float16"]) == runtime.Partitions(1, 19, 19)  # ten DEQUANTIZE of weights
+    assert runtime.partitions(files["int8"]) == runtime.Partitions(1, 8, 9)
+    assert runtime.partitions(files["uint8"]) == runtime.Partitions(1, 8, 11)
+    assert runtime.partitions(files["hard_swish"]) == runtime.Partitions(4, 8, 12)
 
 
 def test_tensors_say_what_they_are(files) -> None:
-    found = lite.tensors(files["uint8"])
+    found = flatbuffer.tensors(files["uint8"])
     (given,) = [t for t in found if t.is_input]
     (result,) = [t for t in found if t.is_output]
     assert (given.dtype, given.shape, given.zero_points) == ("uint8", (1, PX, PX, 3), (127,))
@@ -145,12 +146,12 @@ def test_tensors_say_what_they_are(files) -> None:
 
 
 def test_stray_floats_are_found_only_in_float_files(files) -> None:
-    assert lite.stray_floats(files["uint8"]) == lite.stray_floats(files["int8"]) == []
-    assert any("block0_conv" in name for name in lite.stray_floats(files["float32"]))
+    assert flatbuffer.stray_floats(files["uint8"]) == flatbuffer.stray_floats(files["int8"]) == []
+    assert any("block0_conv" in name for name in flatbuffer.stray_floats(files["float32"]))
 
 
 def test_values_of_every_layer_are_those_of_the_network(relu, files) -> None:
-    values = lite.tensor_values(files["float32"], IMAGES[:2])
+    values = runtime.tensor_values(files["float32"], IMAGES[:2])
     layers = [f"block{i}_{part}" for i in range(3) for part in ("act", "depthwise")] + ["pool", "logits"]
     found = divergence.by_layer(values, layers)
     assert list(found) == layers
@@ -162,13 +163,13 @@ def test_values_of_every_layer_are_those_of_the_network(relu, files) -> None:
 def test_the_first_layer_that_parts_is_named(relu, files) -> None:
     images = IMAGES[:2]
     layers = [layer.name for layer in relu.layers]
-    whole = divergence.by_layer(lite.tensor_values(files["float32"], images), layers)
-    quantized = divergence.by_layer(lite.tensor_values(files["int8"], images, delegate="builtin"), layers)
+    whole = divergence.by_layer(runtime.tensor_values(files["float32"], images), layers)
+    quantized = divergence.by_layer(runtime.tensor_values(files["int8"], images, delegate="builtin"), layers)
     assert divergence.first_divergence(whole, quantized) is None
     broken = keras.models.clone_model(relu)
     broken.set_weights(relu.get_weights())
     broken.get_layer("block1_depthwise").depthwise_kernel.assign_add(tf.ones((3, 3, 16, 1)))
-    other = divergence.by_layer(lite.tensor_values(converted(broken, "float32"), images), layers)
+    other = divergence.by_layer(runtime.tensor_values(converted(broken, "float32"), images), layers)
     assert divergence.first_divergence(whole, other).name == "block1_depthwise"
     assert {row.name: row.sqnr_db for row in divergence.compare(whole, other)}["block1_act"] == np.inf
     with pytest.raises(UserError, match="share no tensor"):
@@ -177,9 +178,9 @@ def test_the_first_layer_that_parts_is_named(relu, files) -> None:
 
 def test_a_photograph_gets_its_labels_in_falling_order(files) -> None:
     photograph = np.random.default_rng(6).integers(0, 256, (50, 70, 3), np.uint8)
-    classifier = lite.Classifier(files["uint8"])
+    classifier = Classifier(files["uint8"])
     prediction = classifier.classify(photograph, top=3)
-    expected = lite.LiteModel(files["uint8"])(fit_square(photograph, PX)[np.newaxis])[0]
+    expected = runtime.LiteModel(files["uint8"])(fit_square(photograph, PX)[np.newaxis])[0]
     assert prediction.probabilities == tuple(np.sort(expected)[::-1][:3].tolist())
     assert prediction.labels[0] == LABELS[int(expected.argmax())]
     assert prediction.latency_ms > 0
@@ -192,25 +193,25 @@ def test_a_float_file_follows_its_own_normalization(relu, files, tmp_path) -> No
     bare = tf.lite.TFLiteConverter.from_concrete_functions([function], relu).convert()
     described = metadata.attach(bare, name="t", description="", labels=LABELS, normalization=other)
     expected = relu((IMAGES[..., ::-1] - np.array([103.939, 116.779, 123.68])) / 60.0).numpy()
-    np.testing.assert_allclose(lite.LiteModel(described)(IMAGES), expected, atol=1e-5)
+    np.testing.assert_allclose(runtime.LiteModel(described)(IMAGES), expected, atol=1e-5)
     with pytest.raises(UserError, match="has no metadata"):
-        lite.LiteModel(bare)(IMAGES)
+        runtime.LiteModel(bare)(IMAGES)
 
 
 def test_errors_are_one_line_and_name_the_way_out(files, tmp_path) -> None:
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"no model" * 100)
-    model = lite.LiteModel(files["uint8"])
+    model = runtime.LiteModel(files["uint8"])
     with pytest.raises(UserError, match=r"broken\.tflite cannot be run with delegate xnnpack .*; export it again"):
-        lite.LiteModel(broken)
+        runtime.LiteModel(broken)
     with pytest.raises(UserError, match="is not a TFLite model; give the path"):
-        lite.operators(broken)
+        flatbuffer.operators(broken)
     with pytest.raises(UserError, match="check the path"):
-        lite.tensors(tmp_path / "nowhere.tflite")
+        flatbuffer.tensors(tmp_path / "nowhere.tflite")
     with pytest.raises(UnknownName, match="did you mean xnnpack"):
-        lite.LiteModel(files["uint8"], delegate="xnnpak")
+        runtime.LiteModel(files["uint8"], delegate="xnnpak")
     with pytest.raises(UserError, match="threads must be at least 1, not 0"):
-        lite.LiteModel(files["uint8"], threads=0)
+        runtime.LiteModel(files["uint8"], threads=0)
     with pytest.raises(
         UserError, match=r"takes uint8 images of shape \(n, 32, 32, 3\), not float32 \(6, 32, 32, 3\)"
     ):
@@ -218,4 +219,4 @@ def test_errors_are_one_line_and_name_the_way_out(files, tmp_path) -> None:
     with pytest.raises(UserError, match="takes uint8 input, not int8"):
         model.raw(IMAGES.view(np.int8))
     with pytest.raises(UserError, match="use delegate reference or builtin"):
-        lite.tensor_values(files["uint8"], IMAGES, delegate="xnnpack")
+        runtime.tensor_values(files["uint8"], IMAGES, delegate="xnnpack")

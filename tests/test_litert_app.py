@@ -18,10 +18,11 @@ from typing import NamedTuple
 import pytest
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import adb, litert_app
-from tfcompact.measure.backends import Job, RunFailed
-from tfcompact.measure.litert_app import FILES, PACKAGE, LitertApp
-from tfcompact.types import Artifact, Normalization
+from tfcompact.measure.android import adb
+from tfcompact.measure.backends import litert_app
+from tfcompact.measure.backends.backend import Job, RunFailed
+from tfcompact.measure.backends.litert_app import FILES, PACKAGE, LitertApp
+from tfcompact.records.artifact import Artifact, Normalization
 
 GOLDEN = Path(__file__).parent / "golden" / "measurement_native.json"
 CONTENT = b"TFL3 as far as this test goes"

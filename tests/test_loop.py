@@ -17,12 +17,15 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
-from tfcompact import graph, loop
-from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.models.blocks import conv, drop, logits
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
 from tfcompact.stages import fit
-from tfcompact.types import Context, Normalization
+from tfcompact.training import checkpoint, evaluation, loop, norms, progress
+from tfcompact.training.context import Context
+from tfcompact.training.trainer import _optimizer
 
 L = keras.layers
 PLAIN = {"norm_batches": 0, "ema": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
@@ -121,7 +124,7 @@ def test_interrupted_within_an_epoch_it_ends_the_same(whole, tmp_path, monkeypat
         if next(steps) == 9:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Epochs, "on_train_batch_end", stop_in_the_third_epoch)
+    monkeypatch.setattr(progress._Epochs, "on_train_batch_end", stop_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
     monkeypatch.undo()
@@ -130,14 +133,14 @@ def test_interrupted_within_an_epoch_it_ends_the_same(whole, tmp_path, monkeypat
 
 
 def test_killed_between_the_last_checkpoint_and_its_line_the_log_is_whole(whole, tmp_path, monkeypatch) -> None:
-    add = loop._Log.add
+    add = progress._Log.add
 
     def die_at_the_last(self, row) -> None:
         if row["epoch"] == 4:
             raise KeyboardInterrupt
         add(self, row)
 
-    monkeypatch.setattr(loop._Log, "add", die_at_the_last)
+    monkeypatch.setattr(progress._Log, "add", die_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
     monkeypatch.undo()
@@ -193,7 +196,7 @@ def test_it_learns_and_keeps_the_best(tmp_path) -> None:
     best = next(row for row in rows if float(row["validation_accuracy"]) == notes["validation_accuracy"])
     assert notes["best_epoch"] == int(best["epoch"])
     batches = told.data.batches("validation", px=8, batch=16, normalization=Normalization())
-    loss, accuracy = loop.evaluator(result)(batches)
+    loss, accuracy = evaluation.evaluator(result)(batches)
     assert accuracy == notes["validation_accuracy"]
     assert loss == pytest.approx(float(best["validation_loss"]), rel=1e-5)
     assert [line.startswith(f"epoch {i + 1}/6: loss ") for i, line in enumerate(told.console.lines)] == [True] * 6
@@ -218,7 +221,9 @@ def test_no_epochs_train_nothing(tmp_path) -> None:
 def test_what_is_kept_is_the_moving_average(tmp_path, monkeypatch) -> None:
     steps = []
     monkeypatch.setattr(
-        loop._Epochs, "on_train_batch_end", lambda self, *_: steps.append(self.state.trainer.network.get_weights())
+        progress._Epochs,
+        "on_train_batch_end",
+        lambda self, *_: steps.append(self.state.trainer.network.get_weights()),
     )
     model = network()
     result, _ = fit.run(model, options(epochs=2, ema=0.5, norm_batches=0), context(tmp_path))
@@ -276,7 +281,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
     for variable in model.trainable_variables:
         variable.assign(tf.ones_like(variable))
     config = options(optimizer=name, weight_decay=0.1, learning_rate=0.5, warmup_epochs=0, epochs=100)
-    optimizer = loop._optimizer(config, 100, model)
+    optimizer = _optimizer(config, 100, model)
     zeros = [tf.zeros_like(v) for v in model.trainable_variables]
     optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
     for variable in model.trainable_variables:
@@ -287,7 +292,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
 
 def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     config = options(learning_rate=0.1, warmup_epochs=2, epochs=10)
-    rate = loop._optimizer(config, 10, network())._learning_rate
+    rate = _optimizer(config, 10, network())._learning_rate
     values = [float(rate(step)) for step in range(101)]
     np.testing.assert_allclose(values[:21], np.linspace(0, 0.1, 21), atol=1e-7)
     np.testing.assert_allclose(values[20:], 0.05 * (1 + np.cos(np.pi * np.arange(81) / 80)), atol=1e-7)
@@ -295,7 +300,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_warm_up_as_long_as_the_training_leaves_a_step_to_train_with(epochs: int) -> None:
-    rate = loop._optimizer(options(learning_rate=0.1, warmup_epochs=5, epochs=epochs), 1, network())._learning_rate
+    rate = _optimizer(options(learning_rate=0.1, warmup_epochs=5, epochs=epochs), 1, network())._learning_rate
     assert float(rate(epochs - 1)) == pytest.approx(0.1)
 
 
@@ -326,8 +331,8 @@ def test_norm_statistics_are_the_mean_over_batches() -> None:
     )
     norm = model.get_layer("first_bn")
     norm.momentum = 0.9
-    loop.reestimate_norms(model, batches, 3)
-    values = [graph.tensors(model, ["first", "pool"])(x)[0].numpy() for x, _ in batches.take(3)]
+    norms.reestimate_norms(model, batches, 3)
+    values = [rewrite.tensors(model, ["first", "pool"])(x)[0].numpy() for x, _ in batches.take(3)]
     np.testing.assert_allclose(
         norm.moving_mean, np.mean([v.mean((0, 1, 2)) for v in values], 0), rtol=1e-4, atol=1e-6
     )
@@ -347,9 +352,9 @@ def test_a_loss_that_is_no_number_ends_it_with_the_remedy(tmp_path) -> None:
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_trains_in_it_and_gives_back_float32(policy: str, tmp_path, monkeypatch) -> None:
     seen = []
-    finish = loop.State.finish
+    finish = checkpoint.State.finish
     monkeypatch.setattr(
-        loop.State, "finish", lambda self, *a, **k: (seen.append(self.trainer), finish(self, *a, **k))
+        checkpoint.State, "finish", lambda self, *a, **k: (seen.append(self.trainer), finish(self, *a, **k))
     )
     result, notes = fit.run(network(), options(epochs=2, precision=policy), context(tmp_path))
     assert notes["precision"] == policy

@@ -5,12 +5,14 @@ import collections
 import numpy as np
 import pytest
 
-from tfcompact import graph, lowering, models, quantization
-from tfcompact.backend import keras, tf
+from tfcompact import models
+from tfcompact.compress.quantization import calibration, lowering, rules, wrapping
 from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.models.layers import HSigmoid, HSwish, Scale, ShiftedReLU6
-from tfcompact.types import Normalization
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
 
 L = keras.layers
 PX = 75
@@ -63,7 +65,7 @@ def test_the_whole_lowering_leaves_the_function_alone(network) -> None:
     assert not found["BatchNormalization"] + found["HSwish"] + found["HSigmoid"] + found["Scale"]
     assert found["ShiftedReLU6"] == before["HSwish"] + before["HSigmoid"]
     assert [t.shape for t in low.outputs] == [t.shape for t in network.outputs]
-    assert graph.cost(low).macs == graph.cost(network).macs
+    assert rewrite.cost(low).macs == rewrite.cost(network).macs
     assert _convolutions(low) == _convolutions(network)
 
 
@@ -268,19 +270,20 @@ def _swish_and_excite():
     ids=["one block", "mobilenet_v3_small"],
 )
 def test_the_integer_file_has_no_hard_swish(build) -> None:
-    from tfcompact import export, lite
+    from tfcompact.export import converter
+    from tfcompact.tflite import flatbuffer, runtime
 
     low = lowering.lower(build())
-    qat = quantization.quantized(low)
+    qat = wrapping.quantized(low)
     pixels = np.random.default_rng(0).integers(0, 256, (8, *low.input_shape[1:]))
     x = ((pixels - 128) / 127.5).astype(np.float32)
-    quantization.calibrate(qat, low, [x], quantization.on_grid(Normalization()), 100.0)
-    content = export.convert(quantization.deployable(qat), "int8", x)
-    operators = collections.Counter(lite.operators(content))
+    calibration.calibrate(qat, low, [x], calibration.on_grid(Normalization()), 100.0)
+    content = converter.convert(wrapping.deployable(qat), "int8", x)
+    operators = collections.Counter(flatbuffer.operators(content))
     assert operators["MUL"]
     assert not operators["HARD_SWISH"], operators
-    assert not lite.stray_floats(content)
-    assert lite.partitions(content).count == 1
+    assert not flatbuffer.stray_floats(content)
+    assert runtime.partitions(content).count == 1
 
 
 def test_gate_layers_are_the_paper_s() -> None:
@@ -300,7 +303,7 @@ def test_pooling_that_shrinks_goes_before_a_pointwise_convolution(padding: str, 
     model = keras.Model(image, keras.layers.AveragePooling2D(2, 2, padding, name="pool")(x))
     lowered = lowering.pool_first(model)
     assert [layer.name for layer in lowered.layers[1:]] == ["pool", "pointwise"]
-    assert graph.cost(lowered).macs < graph.cost(model).macs / 3
+    assert rewrite.cost(lowered).macs < rewrite.cost(model).macs / 3
     assert_same(lowered, model)
 
 
@@ -395,10 +398,10 @@ def test_every_family_is_lowered_to_itself_and_has_a_rule_for_each_layer(name: s
         keras.backend.set_floatx("float32")
     assert not [layer for layer in low.layers if isinstance(layer, L.BatchNormalization)]
     for layer in low.layers:
-        quantization.rule_for(layer)
+        rules.rule_for(layer)
 
 
 def test_googlenet_with_its_local_response_normalization_is_refused_and_the_other_named() -> None:
     assert "googlenet_bn" in models.spec("googlenet").float_only
     with pytest.raises(UserError, match="LocalResponseNorm"):
-        quantization.quantized(lowering.lower(models.build("googlenet", px=32, classes=5)))
+        wrapping.quantized(lowering.lower(models.build("googlenet", px=32, classes=5)))

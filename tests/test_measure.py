@@ -10,11 +10,12 @@ import numpy as np
 import psutil
 import pytest
 
-from tfcompact import lite, metadata
-from tfcompact.backend import keras, tf
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.measure import host
-from tfcompact.types import Artifact, Measurement, Normalization
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.records.measurement import Measurement
+from tfcompact.tflite import metadata, runtime
 
 PX, LABELS = 32, tuple("abcdefg")
 QUICK = host.Config(warmup=2, repeats=50, min_seconds=0.0)
@@ -109,7 +110,7 @@ def test_peak_memory_is_the_files_own(subjects) -> None:
 def test_accuracy_counts_first_and_first_five(subjects) -> None:
     path = subjects[0].path
     images = np.random.default_rng(0).integers(0, 256, (20, PX, PX, 3), np.uint8)
-    order = np.argsort(-lite.LiteModel(path)(images), axis=1, kind="stable")
+    order = np.argsort(-runtime.LiteModel(path)(images), axis=1, kind="stable")
     labels = order[:, 0].copy()
     labels[:4] = order[:4, 3]  # among the first five
     labels[4:6] = order[4:6, 6]  # not even there

@@ -9,10 +9,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from tfcompact import metadata
-from tfcompact.backend import keras, tf
 from tfcompact.errors import UserError
-from tfcompact.types import Normalization
+from tfcompact.frameworks import keras, tf
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import metadata
 
 LABELS = ("daisy", "oxeye daisy", "Löwenzahn", "薔薇")
 ARGUMENTS = {"name": "tiny", "description": "A test.", "labels": LABELS, "normalization": Normalization()}

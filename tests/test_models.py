@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from variants import cheapest_first
 
-from tfcompact import graph, models
-from tfcompact.backend import keras
+from tfcompact import models
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.frameworks import keras
+from tfcompact.networks import rewrite
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/architectures.json").read_text())
 NORMALIZATION_VARIABLES = GOLDEN["exceptions"]["normalization_variables"]
@@ -30,14 +31,14 @@ def test_counts_are_the_reference_to_the_unit(row: dict) -> None:
     model = models.build(row["model"], px=row["input"], classes=row["classes"], aux=row["aux"])
     beside = NORMALIZATION_VARIABLES["count"] * (row["family"] in NORMALIZATION_VARIABLES["families"])
     gates = GATES["count"] * (row["model"] in GATES["models"])
-    assert graph.cost(model)[:2] == (row["trainable"] - gates, row["non_trainable"] - beside)
-    assert graph.cost(graph.inference(model)).macs == row["macs"]
+    assert rewrite.cost(model)[:2] == (row["trainable"] - gates, row["non_trainable"] - beside)
+    assert rewrite.cost(rewrite.inference(model)).macs == row["macs"]
     assert model.input_shape == (None, row["input"], row["input"], 3)
     for output in model.outputs:
         assert output.shape == (None, row["classes"])
     spec = models.spec(row["model"])
     if not row["aux"] and (row["input"], row["classes"]) == (spec.image_px, spec.classes):
-        assert (*spec.params, spec.macs) == graph.cost(model)
+        assert (*spec.params, spec.macs) == rewrite.cost(model)
     names = [layer.name for layer in model.layers]
     assert len(set(names)) == len(names)
     assert model.name == spec.name
@@ -96,7 +97,7 @@ def test_auxiliary_head_ends_at_one_position() -> None:
     # TF-slim's 5x5 average with stride 3 and its 5x5 convolution end at one position.
     assert model.get_layer("aux_average").output_shape == (None, 5, 5, 768)
     assert model.get_layer("aux_1").output_shape == (None, 1, 1, 768)
-    assert graph.inference(model).output_shape == (None, 1000)
+    assert rewrite.inference(model).output_shape == (None, 1000)
 
 
 @pytest.mark.parametrize("px", [0, -32])

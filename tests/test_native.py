@@ -14,10 +14,10 @@ import pytest
 from native import environment, small_files
 from native.standin import LocalPhone
 
-from tfcompact import lite
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure import bundle, emulated, native
-from tfcompact.measure.backends import RunFailed
+from tfcompact.measure.backends import bundle, emulated, native
+from tfcompact.measure.backends.backend import RunFailed
+from tfcompact.tflite import flatbuffer, runtime
 
 here = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64" or not shutil.which("gcc"),
@@ -54,7 +54,7 @@ def test_the_runner_answers_as_the_python_runtime_does(files, cache, phone, name
 @pytest.mark.parametrize(("name", "fewest"), [("int8", 1), ("float32", 1), ("unlowered", 3)])
 def test_pieces_of_xnnpack_are_those_of_the_interpreter(files, cache, phone, name, fewest):
     found = native.Native(cache).run(phone, small_files.job(files[name]))
-    told = lite.partitions(files[name])
+    told = runtime.partitions(files[name])
     assert told.count >= fewest
     assert (found.partitions, found.delegated_nodes, found.total_nodes) == dataclasses.astuple(told)
 
@@ -95,10 +95,10 @@ def test_runs_go_on_for_the_least_seconds_and_end_after_the_most(files, cache, p
 def test_a_profile_has_each_operator_in_order(files, cache, phone, delegate):
     found = native.Native(cache).run(phone, small_files.job(files["unlowered"], delegate=delegate, profile=True))
     kinds = [operator.type for operator in found.operators]
-    assert kinds.count("HARD_SWISH") == lite.operators(files["unlowered"]).count("HARD_SWISH") > 0
+    assert kinds.count("HARD_SWISH") == flatbuffer.operators(files["unlowered"]).count("HARD_SWISH") > 0
     assert any("Convolution (NHWC" in kind for kind in kinds) == (delegate == "xnnpack")
     if delegate == "builtin":
-        assert kinds == lite.operators(files["unlowered"])
+        assert kinds == flatbuffer.operators(files["unlowered"])
     assert sum(operator.share for operator in found.operators) == pytest.approx(1, abs=1e-6)
     assert len({operator.name for operator in found.operators}) == len(kinds)
 
@@ -229,7 +229,7 @@ def test_the_arm64_bundle_gives_this_computers_answer_to_the_bit(files, tmp_path
     phone = LocalPhone(tmp_path / "phone", "aarch64", root)
     found = native.Native().run(phone, small_files.job(files[name]))
     assert found.output == small_files.answer(files[name])
-    assert found.partitions == lite.partitions(files[name]).count
+    assert found.partitions == runtime.partitions(files[name]).count
     assert len(found.wall_ms) == 5
 
 

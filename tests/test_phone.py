@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
 from tfcompact.errors import UserError
-from tfcompact.measure import adb, guards, phone
-from tfcompact.types import DeviceState
+from tfcompact.measure.android import adb, guards, phone
+from tfcompact.records.device import DeviceState
 
 
 @pytest.fixture(autouse=True)

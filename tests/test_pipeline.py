@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcompact import export, graph, lineage, lite, metadata, models, pipeline, results, runs
+from tfcompact import models
 from tfcompact.data.images import normalize
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.export import converter, gate
 from tfcompact.measure import host
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
-from tfcompact.types import Normalization
+from tfcompact.networks import rewrite
+from tfcompact.pipeline import pipeline
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.records import formats
+from tfcompact.records.artifact import Normalization
+from tfcompact.runs import lineage, measurements
+from tfcompact.runs.lineage import made_by
+from tfcompact.tflite import flatbuffer, metadata, runtime
 
 MODEL = "mobilenet_v2_0.35"
-LENIENT = export.Config(largest_loss=100.0, least_agreement=0.0, images=50, samples=3)
+LENIENT = gate.Config(largest_loss=100.0, least_agreement=0.0, images=50, samples=3)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,7 @@ def test_quantize_follows_the_newest_fit_and_keeps_its_images(quantized, fit):
 
 
 def test_every_format_is_written_and_is_what_it_says(exported):
-    assert [a.format for a in exported.artifacts] == list(export.FORMATS)
+    assert [a.format for a in exported.artifacts] == list(formats.USUAL)
     for artifact in exported.artifacts:
         content = (exported.path / artifact.path).read_bytes()
         assert hashlib.sha256(content).hexdigest() == artifact.sha256
@@ -87,8 +94,8 @@ def test_every_format_is_written_and_is_what_it_says(exported):
         assert said.normalization == artifact.normalization
         assert artifact.checks["images"] == 50
         assert artifact.checks["parameters"] == 423_018
-        if artifact.format in export.INTEGER:
-            assert lite.stray_floats(content) == []
+        if artifact.format in formats.INTEGER:
+            assert flatbuffer.stray_floats(content) == []
             assert artifact.checks["xnnpack_partitions"] == 1
     uint8 = exported.artifacts[0]
     assert (uint8.input.scale, uint8.input.zero_point) == (pytest.approx(1 / 127.5), 128)
@@ -96,7 +103,7 @@ def test_every_format_is_written_and_is_what_it_says(exported):
 
 def test_uint8_and_int8_are_the_same_network(exported, line, fit):
     images, _ = line._data(fit).arrays("test", px=32, limit=40)
-    uint8, int8 = (lite.LiteModel(exported.path / f"model.{kind}.tflite")(images) for kind in export.INTEGER)
+    uint8, int8 = (runtime.LiteModel(exported.path / f"model.{kind}.tflite")(images) for kind in formats.INTEGER)
     np.testing.assert_array_equal(uint8, int8)
 
 
@@ -112,17 +119,17 @@ def test_labels_card_and_samples_lie_beside_the_files(exported):
 
 def test_measure_saves_a_row_for_each_file(line, exported):
     rows = line.measure(host.Config(min_seconds=0, images=20), exported.name)
-    assert {row.format for row in rows} == set(export.FORMATS)
+    assert {row.format for row in rows} == set(formats.USUAL)
     for row in rows:
         assert len(row.wall_ms) >= 50
         assert row.accuracy.images == 20
-    assert sorted(runs.measurements(line.target.runs, MODEL), key=str) == sorted(rows, key=str)
+    assert sorted(measurements.measurements(line.target.runs, MODEL), key=str) == sorted(rows, key=str)
 
 
 def test_a_fit_run_has_no_integer_files(line, fit):
     assert {a.format for a in line.export(LENIENT, fit.name).artifacts} == {"float32", "float16", "dynamic"}
     with pytest.raises(UserError, match=f"try: make quantize MODEL={MODEL}"):
-        line.export(export.Config(formats=("int8",)), fit.name)
+        line.export(gate.Config(formats=("int8",)), fit.name)
 
 
 def test_float_files_hold_the_network_that_was_quantized_not_its_first_ancestor(line, fit):
@@ -133,14 +140,14 @@ def test_float_files_hold_the_network_that_was_quantized_not_its_first_ancestor(
     assert lineage.float_source(quantized).name == second.name
     exported = line.export(dataclasses.replace(LENIENT, formats=("uint8", "float32")), quantized.name)
     images, _ = line._data(fit).arrays("test", px=32, limit=40)
-    given = lite.LiteModel(exported.path / "model.float32.tflite")(images)
+    given = runtime.LiteModel(exported.path / "model.float32.tflite")(images)
     for run, expected in ((second, True), (fit, False)):
-        logits = graph.inference(line.load(run.name))(normalize(images.astype(np.float32), Normalization())).numpy()
+        logits = rewrite.inference(line.load(run.name))(normalize(images.astype(np.float32), Normalization())).numpy()
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         assert np.allclose(given, probabilities, atol=1e-4) == expected
     made = (
-        results.made_by(exported, "float32", line.target.runs),
-        results.made_by(exported, "uint8", line.target.runs),
+        made_by(exported, "float32", line.target.runs),
+        made_by(exported, "uint8", line.target.runs),
     )
     assert made == ("fit, fit", "fit, fit, quantize")
 
@@ -203,18 +210,18 @@ def test_int16x8_is_written_where_asked_for(line, fit, quantized):
 
 
 def test_the_gate_stops_a_file_and_leaves_nothing(line, quantized, monkeypatch):
-    monkeypatch.setattr(export, "convert", _swapped_classes(export.convert))
-    strict = export.Config(formats=("int8",), images=40)
+    monkeypatch.setattr(converter, "convert", _swapped_classes(converter.convert))
+    strict = gate.Config(formats=("int8",), images=40)
     with pytest.raises(UserError, match="agrees with its Keras model on .* the file was not written"):
         line.export(strict, quantized.name)
     assert not list((line.target.runs / MODEL).glob("export-*.partial"))
 
 
 def test_another_format_that_fails_is_left_out_and_said(line, quantized, monkeypatch):
-    convert = export.convert
+    convert = converter.convert
     broken = _swapped_classes(convert)
-    monkeypatch.setattr(export, "convert", lambda m, f, i: (broken if f == "float16" else convert)(m, f, i))
-    config = export.Config(("uint8", "float16"), images=41, largest_loss=20.0, least_agreement=50.0)
+    monkeypatch.setattr(converter, "convert", lambda m, f, i: (broken if f == "float16" else convert)(m, f, i))
+    config = gate.Config(("uint8", "float16"), images=41, largest_loss=20.0, least_agreement=50.0)
     run = line.export(config, quantized.name)
     assert [a.format for a in run.artifacts] == ["uint8"]
     assert not (run.path / "model.float16.tflite").exists()
@@ -225,7 +232,7 @@ def test_a_tie_of_8_bits_agrees_and_a_step_does_not():
     step = 1 / 256
     given = np.array([[100, 100, 0], [100, 99, 0]], np.float32) * step
     expected = np.array([[0.39, 0.4, 0.0], [0.39, 0.4, 0.0]])
-    assert export.compare(given, expected, np.array([1, 1]), step)["agreement"] == 0.5
+    assert gate.compare(given, expected, np.array([1, 1]), step)["agreement"] == 0.5
 
 
 def test_a_folder_called_like_a_set_does_not_take_its_place(line, fit, tmp_path, monkeypatch):
@@ -236,10 +243,10 @@ def test_a_folder_called_like_a_set_does_not_take_its_place(line, fit, tmp_path,
 
 
 def test_the_gate_names_a_tensor_that_stayed_float(line, quantized, monkeypatch):
-    convert = export.convert
-    monkeypatch.setattr(export, "convert", lambda model, format, images: convert(model, "float32", images))
+    convert = converter.convert
+    monkeypatch.setattr(converter, "convert", lambda model, format, images: convert(model, "float32", images))
     with pytest.raises(UserError, match="tensors stayed float, the first is"):
-        line.export(export.Config(formats=("int8",), images=39), quantized.name)
+        line.export(gate.Config(formats=("int8",), images=39), quantized.name)
 
 
 def test_images_of_other_classes_are_refused(line, fit, flowers):
@@ -278,7 +285,7 @@ def _swapped_classes(convert):
     """A converter whose files name other classes: the last layer's kernel is turned around."""
 
     def broken(model, format, images):
-        from tfcompact.graph import clone
+        from tfcompact.networks.rewrite import clone
 
         copy = clone(model)
         layer = copy.get_layer("logits")

@@ -12,15 +12,21 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
-from tfcompact import export, lite, metadata, plots, quantization, results, saved, types
-from tfcompact.backend import keras
+from tfcompact.compress.quantization import calibration, rules, wrapping
 from tfcompact.data.images import normalize
 from tfcompact.errors import RejectedArtifact, UnknownName
+from tfcompact.export import converter, gate, verified_file
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
+from tfcompact.records import formats
+from tfcompact.records.artifact import Normalization
+from tfcompact.report import plots
 from tfcompact.stages import fit, quantize
-from tfcompact.types import Context, Normalization
+from tfcompact.tflite import flatbuffer, metadata
+from tfcompact.training.context import Context
+from tfcompact.weights import saved
 
-NORMALIZATION = quantization.on_grid(Normalization())
+NORMALIZATION = calibration.on_grid(Normalization())
 DATA = FakeImages(train=256)
 
 
@@ -56,7 +62,7 @@ def test_without_training_each_way_is_as_good_as_its_parent(trained, tmp_path, o
     model, before = trained
     qat, notes = quantize.run(model, quantize.Config(epochs=0, **options), context(tmp_path))
     assert notes["validation_accuracy"] >= before["validation_accuracy"] - 1 / 24
-    assert np.array_equal(quantization.deployable(qat)(pixels()), qat(pixels()))
+    assert np.array_equal(wrapping.deployable(qat)(pixels()), qat(pixels()))
     assert ("equalized" in notes) == ("bias_corrections" in notes) == ("equalize" in options)
     if "equalize" in options:
         assert set(notes["equalized"]) <= {"first", "filter", "se_reduce"}
@@ -79,13 +85,13 @@ def test_ranges_are_learned_and_the_network_comes_back_from_disk_to_the_bit(trai
     assert notes["best_epoch"] > 0, "the calibrated ranges were best; nothing learned is looked at"
     assert notes["validation_accuracy"] > start["validation_accuracy"] + 0.2
     moved = {name for name, ends in notes["ranges"].items() if ends != pytest.approx(start["ranges"][name], rel=1e-5)}
-    assert moved == set(notes["ranges"]) - {quantization.INPUT}
+    assert moved == set(notes["ranges"]) - {rules.INPUT}
 
     saved.save(whole, tmp_path / "model.h5")
     back = saved.load(tmp_path / "model.h5")
     assert np.array_equal(back(pixels()), whole(pixels()))
-    assert quantization.ranges_of(back) == {name: tuple(ends) for name, ends in notes["ranges"].items()}
-    assert np.array_equal(quantization.deployable(back)(pixels()), whole(pixels()))
+    assert wrapping.ranges_of(back) == {name: tuple(ends) for name, ends in notes["ranges"].items()}
+    assert np.array_equal(wrapping.deployable(back)(pixels()), whole(pixels()))
 
 
 @pytest.mark.slow
@@ -112,45 +118,45 @@ def test_an_unknown_way_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def source(trained):
-    return export.Source(trained[0], "tiny", "fit-0", Normalization(), DATA.classes, {"parameters": 1, "macs": 1})
+    return gate.Source(trained[0], "tiny", "fit-0", Normalization(), DATA.classes, {"parameters": 1, "macs": 1})
 
 
-def evidence() -> export.Evidence:
+def evidence() -> gate.Evidence:
     images, labels = DATA.arrays("validation", px=8)
-    return export.Evidence(images, labels, DATA.arrays("train", px=8)[0][::4])  # in order of class
+    return gate.Evidence(images, labels, DATA.arrays("train", px=8)[0][::4])  # in order of class
 
 
 def test_int16x8_passes_the_gate_and_is_what_it_says(source, tmp_path) -> None:
-    artifact = export.export(source, "int16x8", export.Config(), evidence(), tmp_path)
+    artifact = verified_file.export(source, "int16x8", gate.Config(), evidence(), tmp_path)
     content = (tmp_path / artifact.path).read_bytes()
     assert artifact.format == "int16x8"
     assert artifact.checks["agreement"] == 1.0
     assert artifact.checks["largest_probability_difference"] < 0.02
     assert artifact.checks["xnnpack_partitions"] == 0  # the runtime's own kernels run all of it
     assert metadata.read(content).normalization == source.normalization
-    tensors = lite.tensors(content)
+    tensors = flatbuffer.tensors(content)
     assert {t.dtype for t in tensors if t.is_input or t.is_output} == {"float32"}
-    assert lite.stray_floats(content) == []
+    assert flatbuffer.stray_floats(content) == []
     kernels = [t for t in tensors if t.is_constant and len(t.shape) == 4]
     assert kernels
     assert {t.dtype for t in kernels} == {"int8"}
-    assert "HARD_SWISH" not in lite.operators(content)  # which has no 16-bit kernel
+    assert "HARD_SWISH" not in flatbuffer.operators(content)  # which has no 16-bit kernel
     inner = [t for t in tensors if t.dtype == "int16"]
     assert inner
     assert {zero for t in inner for zero in t.zero_points} == {0}
 
 
 def test_an_int16x8_file_with_a_float_tensor_is_not_written(source, tmp_path, monkeypatch) -> None:
-    convert = export.convert
-    monkeypatch.setattr(export, "convert", lambda model, format, images: convert(model, "float32", images))
+    convert = converter.convert
+    monkeypatch.setattr(converter, "convert", lambda model, format, images: convert(model, "float32", images))
     with pytest.raises(RejectedArtifact, match="as int16x8: .* tensors stayed float"):
-        export.export(source, "int16x8", export.Config(), evidence(), tmp_path)
+        verified_file.export(source, "int16x8", gate.Config(), evidence(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_format_has_its_place_and_shape_and_int16x8_is_written_only_when_asked() -> None:
-    assert set(results.FORMAT_ORDER) == set(plots.SHAPES) == set(types.FORMATS)
-    assert set(types.FORMATS) - set(export.FORMATS) == {"int16x8"}
-    assert export.Config().formats == export.FORMATS
+    assert set(formats.LISTED) == set(plots.SHAPES) == set(formats.FORMATS)
+    assert set(formats.FORMATS) - set(formats.USUAL) == {"int16x8"}
+    assert gate.Config().formats == formats.USUAL
     for part in range(3):
-        assert len({shape[part] for shape in plots.SHAPES.values()}) == len(types.FORMATS)
+        assert len({shape[part] for shape in plots.SHAPES.values()}) == len(formats.FORMATS)

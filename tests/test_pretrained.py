@@ -11,15 +11,15 @@ import pytest
 from random_weights import randomize
 from safetensors.numpy import save_file
 
-from tfcompact import models, pretrained
-from tfcompact.backend import keras
+from tfcompact import models
 from tfcompact.data import imagenet
 from tfcompact.errors import UserError
-from tfcompact.models import weights
+from tfcompact.frameworks import keras
 from tfcompact.models.spec import PackagedWeights
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.weights import pretrained, transfer
 
 MODEL = "mobilenet_v2_0.35"
 PX = 32
@@ -34,7 +34,7 @@ def spec():
 @pytest.fixture(scope="module")
 def theirs(spec):
     """The network of tf_keras.applications with weights that stand for the published ones."""
-    network = weights.application(spec.keras, spec.image_px)
+    network = transfer.application(spec.keras, spec.image_px)
     randomize(network, np.random.default_rng(0))
     return network
 
@@ -53,8 +53,8 @@ def fresh():
 
 def body_and_head(model):
     """The arrays of the head, and all others."""
-    head = [w for layer in model.layers if layer.name.startswith(weights.HEADS) for w in layer.get_weights()]
-    body = [w for layer in model.layers if not layer.name.startswith(weights.HEADS) for w in layer.get_weights()]
+    head = [w for layer in model.layers if layer.name.startswith(transfer.HEADS) for w in layer.get_weights()]
+    body = [w for layer in model.layers if not layer.name.startswith(transfer.HEADS) for w in layer.get_weights()]
     return body, head
 
 
@@ -68,7 +68,7 @@ def test_a_keras_file_fills_all_but_the_head(spec, theirs, keras_file, fresh) ->
     assert found.normalization == spec.keras.normalization
     started = found.start(fresh, FLOWERS)
     full = models.build(MODEL)
-    weights.copy_in_order(theirs, full)
+    transfer.copy_in_order(theirs, full)
     assert same(body_and_head(started)[0], body_and_head(full)[0])
     assert same(body_and_head(started)[1], body_and_head(fresh)[1])
     assert same(fresh.get_weights(), before), "the fresh model was changed"
@@ -108,7 +108,7 @@ def test_a_download_that_fails_is_one_line_with_the_remedy(spec, monkeypatch) ->
 def torch_state(name: str, classes: int = 1000):
     """Random arrays under the names that the library gives them, and the network they came from."""
     source = models.spec(name).torch[0]
-    model = weights.as_torch(models.build(name, px=PX, classes=classes), source)
+    model = transfer.as_torch(models.build(name, px=PX, classes=classes), source)
     randomize(model, np.random.default_rng(2))
     arrays = {}
     for layer in model.layers:

@@ -6,10 +6,10 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from tfcompact import models
-from tfcompact.backend import keras, silenced, tf
-from tfcompact.costs import CACHE_PJ, DRAM_PJ, FLOAT32, INT8, Cost, block_of
+from tfcompact.frameworks import keras, silenced, tf
 from tfcompact.models.layers import HSwish, Scale
-from tfcompact.profile import operators, profile
+from tfcompact.networks.costs import CACHE_PJ, DRAM_PJ, FLOAT32, INT8, Cost, block_of
+from tfcompact.networks.operators import operators, profile
 
 L = keras.layers
 

@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
-from tfcompact import graph, lowering, quantizers, saved
-from tfcompact import quantization as q
-from tfcompact import ranges as ranges_module
-from tfcompact.backend import keras, tf
+from tfcompact.compress.quantization import calibration, lowering, quantizers, rules, wrapping
+from tfcompact.compress.quantization import ranges as ranges_module
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
 from tfcompact.models.layers import ChannelShuffle, ChannelSlice, HSwish, Scale, ShiftedReLU6
-from tfcompact.types import Normalization
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
+from tfcompact.weights import saved
 
 L = keras.layers
 PX = 16
-NORMALIZATION = q.on_grid(Normalization())  # (pixel - 128) / 127.5
+NORMALIZATION = calibration.on_grid(Normalization())  # (pixel - 128) / 127.5
 PIXELS = np.random.default_rng(1).integers(0, 256, (64, PX, PX, 3))
 IMAGES = ((PIXELS - 128) / 127.5).astype(np.float32)
 
@@ -42,7 +43,7 @@ def warmed(model):
     rng = np.random.default_rng(2)
     for layer in model.layers:
         if isinstance(layer, L.BatchNormalization):
-            values = graph.tensors(model, [layer.get_config()["name"].removesuffix("_bn")])(IMAGES)
+            values = rewrite.tensors(model, [layer.get_config()["name"].removesuffix("_bn")])(IMAGES)
             values = np.asarray(values[0] if isinstance(values, list) else values)
             layer.moving_mean.assign(values.mean((0, 1, 2)))
             layer.moving_variance.assign(values.var((0, 1, 2)))
@@ -61,8 +62,8 @@ def lowered():
 @pytest.fixture(scope="module")
 def qat(lowered):
     """Calibrated with minimum and maximum over two batches."""
-    model = q.quantized(lowered)
-    q.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0)
+    model = wrapping.quantized(lowered)
+    calibration.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0)
     return model
 
 
@@ -71,7 +72,7 @@ def ranges(model) -> dict[str, tuple[float, float]]:
     return {
         layer.name: tuple(float(layer._output_quantizer_vars[f"{end}_var"]) for end in ("min", "max"))
         for layer in model.layers
-        if isinstance(layer, q.Wrapper) and layer.quantize_config.output
+        if isinstance(layer, wrapping.Wrapper) and layer.quantize_config.output
     }
 
 
@@ -99,7 +100,7 @@ def ranges(model) -> dict[str, tuple[float, float]]:
     ],
 )
 def test_rules(layer, axis, output: str) -> None:
-    rule = q.rule_for(layer())
+    rule = rules.rule_for(layer())
     assert (rule.kernel_axis, rule.output) == (axis, output)
 
 
@@ -107,14 +108,14 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy() -> None:
     inputs = L.Input((8, 8, 3))
     model = keras.Model(inputs, L.LayerNormalization(name="odd_one")(inputs))
     with pytest.raises(UserError, match=r"no rule to quantize layer odd_one \(LayerNormalization\).*export float32"):
-        q.quantized(model)
+        wrapping.quantized(model)
 
 
 def test_the_input_network_is_left_alone(lowered) -> None:
     before = [w.copy() for w in lowered.get_weights()]
     expected = lowered(IMAGES[:4]).numpy()
-    copy = q.quantized(lowered)
-    q.calibrate(copy, lowered, [IMAGES], NORMALIZATION, 99.0)
+    copy = wrapping.quantized(lowered)
+    calibration.calibrate(copy, lowered, [IMAGES], NORMALIZATION, 99.0)
     for variable in copy.trainable_variables:
         variable.assign(variable + 1)
     assert all(map(np.array_equal, before, lowered.get_weights()))
@@ -125,7 +126,7 @@ def test_what_is_rounded_where(qat) -> None:
     """Before a ReLU or a concatenation nothing is: TFLite fuses the one and scales the other's inputs alike."""
     rounded = set(ranges(qat))
     assert rounded == {
-        *(q.INPUT, "stem", "stem_h_swish_gate", "stem_h_swish"),
+        *(rules.INPUT, "stem", "stem_h_swish_gate", "stem_h_swish"),
         *("expand_relu6", "filter_relu"),
         *("se_squeeze", "se_reduce_relu", "se_expand", "se_expand_h_sigmoid", "se_excite"),
         *("project", "add", "average", "concat"),
@@ -139,11 +140,11 @@ def test_a_convolution_read_by_a_relu_and_another_layer_is_rounded_itself() -> N
     inputs = L.Input((8, 8, 3))
     x = L.Conv2D(4, 1, name="first")(inputs)
     model = keras.Model(inputs, L.Add(name="add")([x, L.ReLU(name="relu")(x)]))
-    assert set(ranges(q.quantized(model))) == {q.INPUT, "first", "relu", "add"}
+    assert set(ranges(wrapping.quantized(model))) == {rules.INPUT, "first", "relu", "add"}
 
 
 def test_every_kernel_lies_on_a_grid_of_its_own_channel(qat, lowered) -> None:
-    deployed = q.deployable(qat)
+    deployed = wrapping.deployable(qat)
     for layer in deployed.layers:
         if not layer.weights:
             continue
@@ -171,8 +172,8 @@ def test_kernel_quantizer_bears_an_empty_channel_and_passes_gradients_on() -> No
 
 def test_minimum_and_maximum_are_those_observed(qat, lowered) -> None:
     found = ranges(qat)
-    observed = [name for name in found if name not in (q.INPUT, "average")]
-    values = dict(zip(observed, (v.numpy() for v in graph.tensors(lowered, observed)(IMAGES)), strict=True))
+    observed = [name for name in found if name not in (rules.INPUT, "average")]
+    values = dict(zip(observed, (v.numpy() for v in rewrite.tensors(lowered, observed)(IMAGES)), strict=True))
     clipped = {"stem", "head", "se_expand"}
     for name, (low, high) in found.items():
         if name in values:
@@ -193,18 +194,18 @@ def test_only_what_feeds_a_gate_and_nothing_else_is_clipped_at_minus_3() -> None
     shared = keras.Model(inputs, L.Add(name="add")([L.Conv2D(4, 1, name="last")(swish), x]))
     for model, least in ((gated, -3.0), (shared, None)):
         low = lowering.lower(model)
-        qat = q.quantized(low)
-        found = q.calibrate(qat, low, [IMAGES], NORMALIZATION, 100.0)["first"]
-        values = graph.tensors(low, ["first", "last"])(IMAGES)[0].numpy()
+        qat = wrapping.quantized(low)
+        found = calibration.calibrate(qat, low, [IMAGES], NORMALIZATION, 100.0)["first"]
+        values = rewrite.tensors(low, ["first", "last"])(IMAGES)[0].numpy()
         assert values.min() < -5
         assert found[0] == pytest.approx(values.min() if least is None else least)
 
 
 def test_percentiles_clip_outliers_and_are_averaged_over_batches(lowered) -> None:
-    model = q.quantized(lowered)
+    model = wrapping.quantized(lowered)
     outlier = IMAGES[:32].copy()
-    found = q.calibrate(model, lowered, [IMAGES[:32], outlier * 2], NORMALIZATION, 99.0)
-    values = [graph.tensors(lowered, ["project", "pool"])(x)[0].numpy() for x in (IMAGES[:32], outlier * 2)]
+    found = calibration.calibrate(model, lowered, [IMAGES[:32], outlier * 2], NORMALIZATION, 99.0)
+    values = [rewrite.tensors(lowered, ["project", "pool"])(x)[0].numpy() for x in (IMAGES[:32], outlier * 2)]
     for k, percent in enumerate((1.0, 99.0)):
         expected = np.mean([np.percentile(v, percent) for v in values])
         assert found["project"][k] == pytest.approx(expected, rel=0.02, abs=0.01)
@@ -219,7 +220,7 @@ def test_percentiles_see_every_channel_of_a_large_tensor() -> None:
     model = keras.Model(inputs, L.Conv2D(16, 1, use_bias=False, name="wide")(inputs))
     model.layers[-1].set_weights([kernel])
     x = np.random.default_rng(0).uniform(-1, 1, (10, 100, 100, 16)).astype(np.float32)
-    low, high = q.calibrate(q.quantized(model), model, [x], NORMALIZATION, 99.98)["wide"]
+    low, high = calibration.calibrate(wrapping.quantized(model), model, [x], NORMALIZATION, 99.98)["wide"]
     assert low < -45
     assert high > 45
 
@@ -227,11 +228,13 @@ def test_percentiles_see_every_channel_of_a_large_tensor() -> None:
 def test_minmax_is_the_hundredth_percentile_and_average_forgets(lowered) -> None:
     batches = [IMAGES[:16], IMAGES[16:32] * 3, IMAGES[32:48]]
     found = {
-        method: q.calibrate(q.quantized(lowered), lowered, batches, NORMALIZATION, percentile, method)
+        method: calibration.calibrate(
+            wrapping.quantized(lowered), lowered, batches, NORMALIZATION, percentile, method
+        )
         for method, percentile in (("percentile", 100.0), ("minmax", 99.0), ("average", 99.0))
     }
     assert found["minmax"] == found["percentile"]
-    probe = graph.tensors(lowered, ["project", "pool"])
+    probe = rewrite.tensors(lowered, ["project", "pool"])
     values = [probe(x)[0].numpy() for x in batches]
     weights = np.array([0.81, 0.9, 1.0]) / 2.71
     for k, end in enumerate((np.min, np.max)):
@@ -263,12 +266,12 @@ def test_the_range_of_least_error_is_the_best_of_all_tried() -> None:
 
 
 def test_least_error_keeps_what_is_fixed_and_beats_minimum_and_maximum(lowered, qat) -> None:
-    model = q.quantized(lowered)
-    found = q.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0, "mse")
-    assert found[q.INPUT] == pytest.approx(ranges(qat)[q.INPUT])
+    model = wrapping.quantized(lowered)
+    found = calibration.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0, "mse")
+    assert found[rules.INPUT] == pytest.approx(ranges(qat)[rules.INPUT])
     assert all(low >= -3 for low in (found[name][0] for name in ("stem", "head", "se_expand")))
     assert found["average"] == found["add"]
-    values = graph.tensors(lowered, ["project", "pool"])(IMAGES)[0]
+    values = rewrite.tensors(lowered, ["project", "pool"])(IMAGES)[0]
 
     def error(low: float, high: float) -> float:
         return float(tf.reduce_mean((tf.quantization.fake_quant_with_min_max_vars(values, low, high) - values) ** 2))
@@ -278,38 +281,40 @@ def test_least_error_keeps_what_is_fixed_and_beats_minimum_and_maximum(lowered, 
 
 def test_an_unknown_method_is_refused(lowered) -> None:
     with pytest.raises(UserError, match="no method for ranges named 'max'"):
-        q.calibrate(q.quantized(lowered), lowered, [IMAGES], NORMALIZATION, 100.0, "max")
+        calibration.calibrate(wrapping.quantized(lowered), lowered, [IMAGES], NORMALIZATION, 100.0, "max")
 
 
 def test_a_pixel_is_its_own_quantized_value(qat) -> None:
-    zero_point, step = q.grid(NORMALIZATION)
+    zero_point, step = calibration.grid(NORMALIZATION)
     assert (zero_point, step) == (128, pytest.approx(1 / 127.5))
     pixels = np.arange(256).repeat(PX * PX * 3).reshape(256, PX, PX, 3)
     values = ((pixels - 128) / 127.5).astype(np.float32)
-    seen = graph.tensors(qat, [q.INPUT, "logits"])(values)[0].numpy()
+    seen = rewrite.tensors(qat, [rules.INPUT, "logits"])(values)[0].numpy()
     np.testing.assert_allclose(seen, values, atol=1e-6)
     assert np.array_equal(np.round(seen * 127.5 + 128), pixels)
-    np.testing.assert_allclose(ranges(qat)[q.INPUT], (-128 / 127.5, 127 / 127.5), rtol=1e-6)
+    np.testing.assert_allclose(ranges(qat)[rules.INPUT], (-128 / 127.5, 127 / 127.5), rtol=1e-6)
 
 
 def test_on_grid_moves_the_mean_by_half_a_pixel_at_most() -> None:
-    assert q.on_grid(Normalization()).mean == (128.0,)
-    assert q.on_grid(Normalization((127.0,), (128.0,))).mean == (127.0,)
-    assert q.on_grid(Normalization((0.0,) * 3, (255.0,) * 3, "bgr")) == Normalization((0.0,), (255.0,), "bgr")
+    assert calibration.on_grid(Normalization()).mean == (128.0,)
+    assert calibration.on_grid(Normalization((127.0,), (128.0,))).mean == (127.0,)
+    assert calibration.on_grid(Normalization((0.0,) * 3, (255.0,) * 3, "bgr")) == Normalization(
+        (0.0,), (255.0,), "bgr"
+    )
 
 
 def test_normalizations_without_a_grid_are_refused() -> None:
     with pytest.raises(UserError, match="whole-numbered mean"):
-        q.grid(Normalization())
+        calibration.grid(Normalization())
     per_channel = Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 57.0))
     with pytest.raises(UserError, match="all channels"):
-        q.grid(per_channel)
-    assert q.on_grid(per_channel) == Normalization((128.0,), (127.5,))  # the network is made to fit it
+        calibration.grid(per_channel)
+    assert calibration.on_grid(per_channel) == Normalization((128.0,), (127.5,))  # the network is made to fit it
 
 
 def test_calibration_needs_images(lowered) -> None:
     with pytest.raises(UserError, match="no calibration images"):
-        q.calibrate(q.quantized(lowered), lowered, [], NORMALIZATION, 100.0)
+        calibration.calibrate(wrapping.quantized(lowered), lowered, [], NORMALIZATION, 100.0)
 
 
 def test_it_comes_back_from_disk_to_the_bit(qat, tmp_path) -> None:
@@ -317,20 +322,20 @@ def test_it_comes_back_from_disk_to_the_bit(qat, tmp_path) -> None:
     back = saved.load(tmp_path / "model.h5")
     assert np.array_equal(back(IMAGES), qat(IMAGES))
     assert ranges(back) == ranges(qat)
-    assert np.array_equal(q.deployable(back)(IMAGES), q.deployable(qat)(IMAGES))
+    assert np.array_equal(wrapping.deployable(back)(IMAGES), wrapping.deployable(qat)(IMAGES))
 
 
 def test_what_is_deployed_computes_exactly_what_was_trained(qat) -> None:
-    deployed = q.deployable(qat)
+    deployed = wrapping.deployable(qat)
     assert np.array_equal(deployed(IMAGES), qat(IMAGES))
-    assert not [layer for layer in deployed.layers if isinstance(layer, q.Wrapper)]
-    restored = graph.clone(deployed)
+    assert not [layer for layer in deployed.layers if isinstance(layer, wrapping.Wrapper)]
+    restored = rewrite.clone(deployed)
     assert np.array_equal(restored(IMAGES), qat(IMAGES))
 
 
 def test_training_moves_weights_through_the_rounding_and_leaves_ranges(lowered) -> None:
-    model = q.quantized(lowered)
-    q.calibrate(model, lowered, [IMAGES], NORMALIZATION, 100.0)
+    model = wrapping.quantized(lowered)
+    calibration.calibrate(model, lowered, [IMAGES], NORMALIZATION, 100.0)
     before = ranges(model)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(IMAGES[:8], training=True) ** 2)
@@ -339,15 +344,15 @@ def test_training_moves_weights_through_the_rounding_and_leaves_ranges(lowered) 
     assert all(g is not None and np.any(g) for g in gradients)
     keras.optimizers.SGD(1e-3).apply_gradients(zip(gradients, model.trainable_variables, strict=True))
     assert ranges(model) == before
-    assert np.array_equal(q.deployable(model)(IMAGES), model(IMAGES))
+    assert np.array_equal(wrapping.deployable(model)(IMAGES), model(IMAGES))
 
 
 @pytest.fixture(scope="module")
 def learned(lowered):
     """Ten steps with learned ranges, from calibrated ones that clip; and the ranges it began with."""
-    model = q.quantized(lowered, learn_ranges=True)
-    q.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 95.0)
-    before = q.ranges_of(model)
+    model = wrapping.quantized(lowered, learn_ranges=True)
+    calibration.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 95.0)
+    before = wrapping.ranges_of(model)
     optimizer = keras.optimizers.Adam(3e-3)
     target = lowered(IMAGES)
 
@@ -365,23 +370,23 @@ def learned(lowered):
 
 
 def test_learned_ranges_begin_as_calibrated(lowered) -> None:
-    plain, model = q.quantized(lowered), q.quantized(lowered, learn_ranges=True)
+    plain, model = wrapping.quantized(lowered), wrapping.quantized(lowered, learn_ranges=True)
     for network in (plain, model):
-        q.calibrate(network, lowered, [IMAGES], NORMALIZATION, 99.0)
-    assert q.ranges_of(model) == q.ranges_of(plain) == ranges(plain)
+        calibration.calibrate(network, lowered, [IMAGES], NORMALIZATION, 99.0)
+    assert wrapping.ranges_of(model) == wrapping.ranges_of(plain) == ranges(plain)
     np.testing.assert_allclose(model(IMAGES), plain(IMAGES), atol=1e-6)
-    settled = q.settled(model, lowered)
+    settled = wrapping.settled(model, lowered)
     for a, b in zip(settled.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-7)  # an input step is taken in 32 bits here, in 64 there
 
 
 def test_what_may_be_learned_is_and_the_rest_stays(lowered, learned) -> None:
     model, before = learned
-    after = q.ranges_of(model)
+    after = wrapping.ranges_of(model)
     assert set(after) == set(before)
-    assert after[q.INPUT] == before[q.INPUT]
+    assert after[rules.INPUT] == before[rules.INPUT]
     assert after["average"] == after["add"] != before["add"]  # pooling has its input's range still
-    assert {name for name in after if after[name] == before[name]} == {q.INPUT}
+    assert {name for name in after if after[name] == before[name]} == {rules.INPUT}
     for name, (low, high) in after.items():
         assert low <= 0 < high
         assert (low == 0) == (before[name][0] == 0)  # a ReLU's 0 is not moved
@@ -392,22 +397,22 @@ def test_what_may_be_learned_is_and_the_rest_stays(lowered, learned) -> None:
 def test_a_sigmoid_keeps_its_range() -> None:
     inputs = L.Input((8, 8, 3), name="image")
     model = keras.Model(inputs, L.Activation("sigmoid", name="gate")(L.Conv2D(4, 1, name="first")(inputs)))
-    qat = q.quantized(model, learn_ranges=True)
-    q.calibrate(qat, model, [IMAGES[:, :8, :8]], NORMALIZATION, 100.0)
-    assert q.ranges_of(qat)["gate"] == pytest.approx(q.SIGMOID)
+    qat = wrapping.quantized(model, learn_ranges=True)
+    calibration.calibrate(qat, model, [IMAGES[:, :8, :8]], NORMALIZATION, 100.0)
+    assert wrapping.ranges_of(qat)["gate"] == pytest.approx(rules.SIGMOID)
     assert [v.name.split("/")[0] for v in qat.trainable_variables if "_log" in v.name] == ["first", "first"]
 
 
 def test_a_learned_network_settles_comes_back_and_is_deployed_to_the_bit(lowered, learned, tmp_path) -> None:
     model, _ = learned
-    settled = q.settled(model, lowered)
+    settled = wrapping.settled(model, lowered)
     assert np.array_equal(settled(IMAGES), model(IMAGES))
-    assert ranges(settled) == q.ranges_of(model)
+    assert ranges(settled) == wrapping.ranges_of(model)
     saved.save(settled, tmp_path / "model.h5")
     back = saved.load(tmp_path / "model.h5")
     assert np.array_equal(back(IMAGES), model(IMAGES))
     assert all(map(np.array_equal, back.get_weights(), settled.get_weights()))
-    assert np.array_equal(q.deployable(back)(IMAGES), model(IMAGES))
+    assert np.array_equal(wrapping.deployable(back)(IMAGES), model(IMAGES))
     before = {layer.name: layer for layer in settled.layers}
     for name in ("expand", "project", "logits"):  # biases lie on the grid of the learned range
         source = {"expand": "stem_h_swish", "project": "se_excite", "logits": "pool"}[name]
@@ -438,12 +443,12 @@ def test_gradients_of_a_range_are_those_of_its_error() -> None:
 
 
 def test_signal_to_noise_is_high_at_the_start_and_counts_in_db(qat, lowered) -> None:
-    ratio = q.signal_to_noise_db(qat, lowered, IMAGES)
-    assert set(ratio) == set(ranges(qat)) - {q.INPUT}
+    ratio = calibration.signal_to_noise_db(qat, lowered, IMAGES)
+    assert set(ratio) == set(ranges(qat)) - {rules.INPUT}
     assert ratio["stem"] > 25
     assert min(ratio.values()) > 10
     names = ["logits", "pool"]
-    a, b = graph.tensors(lowered, names)(IMAGES)[0], graph.tensors(qat, names)(IMAGES)[0]
+    a, b = rewrite.tensors(lowered, names)(IMAGES)[0], rewrite.tensors(qat, names)(IMAGES)[0]
     expected = 10 * np.log10(np.sum(np.square(a)) / np.sum(np.square(a - b)))
     assert ratio["logits"] == pytest.approx(expected, abs=0.02)
 
@@ -460,8 +465,8 @@ def test_a_trained_network_survives_quantization_without_training() -> None:
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(x[:512], labels[:512], batch_size=64, epochs=12, verbose=0)
     low = lowering.lower(warm_statistics(model, x[:512]))
-    qat = q.quantized(low)
-    q.calibrate(qat, low, [x[i : i + 64] for i in range(0, 256, 64)], NORMALIZATION, 99.99)
+    qat = wrapping.quantized(low)
+    calibration.calibrate(qat, low, [x[i : i + 64] for i in range(0, 256, 64)], NORMALIZATION, 99.99)
     truth, expected, found = labels[512:], low(x[512:]).numpy().argmax(1), qat(x[512:]).numpy().argmax(1)
     accuracy = float((expected == truth).mean())
     assert accuracy > 0.9, "the network did not learn; the comparison would say nothing"

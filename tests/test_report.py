@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tfcompact import listing, plots, report, results, runs
 from tfcompact.errors import UserError
+from tfcompact.report import csv_file, measured_rows, plots, report_files, terminal
+from tfcompact.report import markdown as markdown_module
+from tfcompact.runs import exports, history, measurements
 
 FAKE_RUNS = Path(__file__).with_name("fake_runs.py")
 
@@ -47,9 +49,11 @@ def change(file: Path, **values) -> None:
 
 
 def test_rows_hold_what_was_measured(whole):
-    rows = report.rows(whole, "mobilenet_v2")
+    rows = report_files.rows(whole, "mobilenet_v2")
     row = next(r for r in rows if r.format == "uint8" and r.setting.threads == 1)
-    samples = next(m for m in runs.measurements(whole, "mobilenet_v2") if m.format == "uint8" and m.threads == 1)
+    samples = next(
+        m for m in measurements.measurements(whole, "mobilenet_v2") if m.format == "uint8" and m.threads == 1
+    )
     assert (row.size_mb, row.top1, row.parameters, row.macs) == (2.6, 0.757, 2_257_984, 300_774_272)
     assert row.key == samples.key
     assert (row.p50_ms, row.p99_ms) == (samples.percentile_ms(50), samples.percentile_ms(99))
@@ -59,13 +63,13 @@ def test_rows_hold_what_was_measured(whole):
 
 
 def test_settings_that_do_not_compare_are_apart(whole):
-    groups = results.by_setting(report.rows(whole))
+    groups = measured_rows.by_setting(report_files.rows(whole))
     assert [setting.threads for setting in groups] == [1, 2]
 
 
 def test_front_is_what_nothing_beats(whole):
-    (_, group), *_ = results.by_setting(report.rows(whole)).items()
-    front = results.pareto_front(group)
+    (_, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
+    front = measured_rows.pareto_front(group)
     for row in group:
         beaten = any(o.p50_ms < row.p50_ms and o.top1 > row.top1 for o in group)
         assert not (beaten and row in front)
@@ -74,7 +78,7 @@ def test_front_is_what_nothing_beats(whole):
 
 
 def test_report_is_written_whole(whole, tmp_path):
-    paths = report.write(whole, out=tmp_path)
+    paths = report_files.write(whole, out=tmp_path)
     assert [p.name for p in paths] == ["report.md", "report.csv", "pareto.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in paths)  # and nothing half-written
     lines = list(csv.DictReader((tmp_path / "report.csv").open()))
@@ -87,25 +91,25 @@ def test_report_is_written_whole(whole, tmp_path):
 
 
 def test_report_of_one_model_leaves_the_report_of_all(root):
-    everything = report.write(root)
-    one = report.write(root, "mobilenet_v2")
+    everything = report_files.write(root)
+    one = report_files.write(root, "mobilenet_v2")
     assert everything[0] == root / "report/report.md"
     assert one[0] == root / "report/mobilenet_v2/report.md"
-    assert len(report.rows(root)) == 18  # reports are no measurements
+    assert len(report_files.rows(root)) == 18  # reports are no measurements
 
 
 def test_plot_without_accuracy_is_left_out_and_an_old_one_removed(root):
-    assert (root / "report/pareto.png") in report.write(root)
+    assert (root / "report/pareto.png") in report_files.write(root)
     for file in root.glob("*/measurements/*.json"):
         change(file, accuracy=None)
-    assert [p.name for p in report.write(root)] == ["report.md", "report.csv"]
+    assert [p.name for p in report_files.write(root)] == ["report.md", "report.csv"]
     assert not (root / "report/pareto.png").exists()
     assert "pareto.png" not in (root / "report/report.md").read_text()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_table_fits_the_terminal_and_says_what_it_leaves_out(whole, width):
-    shown = text(lambda console: report.print_table(console, report.rows(whole)), width)
+    shown = text(lambda console: terminal.print_table(console, report_files.rows(whole)), width)
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
     assert "mobilenet_v3_small" in shown
     assert "…" not in shown
@@ -116,7 +120,7 @@ def test_labels_cover_neither_points_nor_each_other(whole):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    (setting, group), *_ = results.by_setting(report.rows(whole)).items()
+    (setting, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
     figure = Figure(figsize=(9.6, 6.2), dpi=130)
     FigureCanvasAgg(figure)
     ax = figure.subplots()
@@ -137,7 +141,7 @@ def test_colours_do_not_depend_on_what_is_shown():
 
 def test_flags_of_a_measurement_are_shown(root):
     change(a_measurement(root), validity={"throttled": True, "busy": False})
-    shown = text(lambda console: report.print_table(console, report.rows(root)))
+    shown = text(lambda console: terminal.print_table(console, report_files.rows(root)))
     assert "throttled" in shown
     assert "busy" not in shown
 
@@ -145,21 +149,21 @@ def test_flags_of_a_measurement_are_shown(root):
 def test_flags_that_all_rows_share_are_said_once(root):
     for file in root.glob("mobilenet_v2/measurements/*.json"):
         change(file, validity={"virtual_machine": True, "busy": False})
-    rows = report.rows(root, "mobilenet_v2")
-    shown = text(lambda console: report.print_table(console, rows))
+    rows = report_files.rows(root, "mobilenet_v2")
+    shown = text(lambda console: terminal.print_table(console, rows))
     assert shown.count("Beware, all rows: virtual machine.") == 2  # one table for each number of threads
     assert shown.count("Beware") == 2
-    assert report.markdown(rows, plot=False).count("virtual machine") == 2
-    assert report.as_csv(rows).count("virtual_machine") == len(rows)
+    assert markdown_module.markdown(rows, plot=False).count("virtual machine") == 2
+    assert csv_file.as_csv(rows).count("virtual_machine") == len(rows)
 
 
 def test_emulated_device_has_no_latency(root):
     device = {"kind": "emulated", "name": "cortex", "processor": "Cortex-A55", "cores": 1, "system": "QEMU"}
     proxy = {"device": device, "backend": "arm64_insn_proxy", "wall_ms": [], "process_ms": []}
     change(a_measurement(root), **proxy, instructions=1_338_285)
-    row = next(r for r in report.rows(root) if r.setting.device_kind == "emulated")
+    row = next(r for r in report_files.rows(root) if r.setting.device_kind == "emulated")
     assert (row.p50_ms, row.p99_ms) == (None, None)
-    shown = text(lambda console: report.print_table(console, [row]))
+    shown = text(lambda console: terminal.print_table(console, [row]))
     assert "there is no latency" in shown
     assert "1.34" in shown
     assert "M instr" in shown
@@ -173,22 +177,22 @@ def test_a_phone_with_a_summary_alone(root):
     phone = {"device": device, "backend": "benchmark_model", "wall_ms": [], "process_ms": []}
     cold = {"load_ms": None, "compile_ms": 12.0, "first_ms": 3.5}
     change(a_measurement(root), **phone, summary={"count": 50, "p50_ms": 2.5}, cold=cold)
-    row = next(r for r in report.rows(root) if r.setting.device_kind == "android")
+    row = next(r for r in report_files.rows(root) if r.setting.device_kind == "android")
     assert (row.p50_ms, row.p90_ms, row.samples, row.cold_ms) == (2.5, None, 50, 15.5)
     assert row.setting.place.startswith("Tensor G3 (Android device), XNNPACK by benchmark_model, ")
-    assert "Cold ms" in text(lambda console: report.print_table(console, [row]))
-    assert "Cold ms" not in text(lambda console: report.print_table(console, report.rows(root)[:1]))
+    assert "Cold ms" in text(lambda console: terminal.print_table(console, [row]))
+    assert "Cold ms" not in text(lambda console: terminal.print_table(console, report_files.rows(root)[:1]))
 
 
 def test_names_cannot_become_markup(whole):
-    row = replace(report.rows(whole)[0], model="a|b [red]*x*")
-    assert "a|b [red]*x*" in text(lambda console: report.print_table(console, [row]))
-    assert r"a\|b \[red\]\*x\*" in report.markdown([row], plot=False)
+    row = replace(report_files.rows(whole)[0], model="a|b [red]*x*")
+    assert "a|b [red]*x*" in text(lambda console: terminal.print_table(console, [row]))
+    assert r"a\|b \[red\]\*x\*" in markdown_module.markdown([row], plot=False)
 
 
 def test_runs_are_listed_with_the_unfinished_last(root):
     (root / "mobilenet_v2/prune-91aa23ff.partial").mkdir()
-    lines = text(lambda console: report.print_runs(console, root, "mobilenet_v2")).splitlines()
+    lines = text(lambda console: terminal.print_runs(console, root, "mobilenet_v2")).splitlines()
     lines = [line for line in lines if line.startswith(" mobilenet_v2")]
     assert [line.split()[2] for line in lines] == ["fit", "quantize", "export", "prune"]
     assert "8 min 20 s" in lines[0]
@@ -199,7 +203,7 @@ def test_runs_are_listed_with_the_unfinished_last(root):
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_runs_fit_the_terminal(whole, width):
-    shown = text(lambda console: report.print_runs(console, whole), width)
+    shown = text(lambda console: terminal.print_runs(console, whole), width)
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
     assert "…" not in shown
     assert "quantize-" in shown
@@ -210,16 +214,16 @@ def test_runs_fit_the_terminal(whole, width):
     ("seconds", "words"), [(4.21, "4.2 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (59.96, "1 min 00 s")]
 )
 def test_durations_read_well(seconds, words):
-    assert report.duration(seconds) == words
+    assert terminal.duration(seconds) == words
 
 
 def test_nothing_there_names_the_command(tmp_path):
     with pytest.raises(UserError, match="no measurements under .*; try: make train MODEL=mobilenet_v2"):
-        report.write(tmp_path)
+        report_files.write(tmp_path)
     with pytest.raises(UserError, match="no measurements of x under .*; try: make measure MODEL=x"):
-        report.write(tmp_path, "x")
-    assert "try: make train MODEL=mobilenet_v2" in text(lambda console: report.print_table(console, []))
-    assert "try: make train MODEL=x" in text(lambda console: report.print_runs(console, tmp_path, "x"))
+        report_files.write(tmp_path, "x")
+    assert "try: make train MODEL=mobilenet_v2" in text(lambda console: terminal.print_table(console, []))
+    assert "try: make train MODEL=x" in text(lambda console: terminal.print_runs(console, tmp_path, "x"))
 
 
 @pytest.mark.parametrize(
@@ -230,13 +234,13 @@ def test_nothing_there_names_the_command(tmp_path):
 def test_damaged_measurement_is_named_and_the_rest_survives(root, content):
     file = a_measurement(root)
     file.write_text(content)
-    scan = results.measured(root)
+    scan = measured_rows.measured(root)
     assert len(scan.rows) == 17
     assert len(scan.damaged) == 1
     assert str(file) in scan.damaged[0]
     assert "make measure MODEL=mobilenet_v2" in scan.damaged[0]
     with pytest.raises(UserError, match=file.name):
-        report.rows(root)
+        report_files.rows(root)
 
 
 @pytest.mark.parametrize(
@@ -247,16 +251,16 @@ def test_wrong_values_are_damage(root, values):
     if "accuracy" in values:
         values = {"accuracy": json.loads(file.read_text())["accuracy"] | values["accuracy"]}
     change(file, **values)
-    assert len(results.measured(root).damaged) == 1
+    assert len(measured_rows.measured(root).damaged) == 1
 
 
 def test_damaged_provenance_is_named_once(root):
     file = next(root.glob("mobilenet_v2/export-*/provenance.json"))
     file.write_text("{")
-    for scan in (listing.exports(root), listing.histories(root), results.measured(root)):
+    for scan in (exports.exports(root), history.histories(root), measured_rows.measured(root)):
         assert len(scan.damaged) == 1
         assert str(file) in scan.damaged[0]
-    assert {e.model for e in listing.exports(root).rows} >= {"inception_v3", "mobilenet_v3_small"}
+    assert {e.model for e in exports.exports(root).rows} >= {"inception_v3", "mobilenet_v3_small"}
 
 
 def test_newest_export_of_a_format_counts(root):
@@ -268,7 +272,7 @@ def test_newest_export_of_a_format_counts(root):
     (new / "model.uint8.tflite").write_bytes(b"new")
     provenance = json.loads((old / "provenance.json").read_text()) | {"finished": "2026-01-01T00:00:00+00:00"}
     (new / "provenance.json").write_text(json.dumps(provenance))
-    found = {e.format: e.run for e in listing.exports(root).rows if e.model == "mobilenet_v2"}
+    found = {e.format: e.run for e in exports.exports(root).rows if e.model == "mobilenet_v2"}
     assert found == {"float32": old.name, "uint8": new.name}
 
 
@@ -280,26 +284,26 @@ def test_nothing_outside_the_runs_directory_is_opened(root, tmp_path):
     file.write_text(json.dumps([row | {"path": "../../../secret.tflite"} for row in rows]))
     (root / "inception_v3/export-aaaaaaaa").symlink_to(tmp_path)
     (tmp_path / "artifacts.json").write_text("[]")
-    scan = listing.exports(root)
+    scan = exports.exports(root)
     assert not any("secret" in str(e.file) for e in scan.rows)
     assert len(scan.damaged) == 2
     assert "not under the runs directory" in scan.damaged[1]
     assert "leads out of the runs directory" in scan.damaged[0]
     samples = next(root.glob("mobilenet_v3_small/export-*/samples"))
     (samples / "aaa-1.png").symlink_to(secret)
-    shown = listing.samples(root, [e for e in scan.rows if e.model == "mobilenet_v3_small"])
+    shown = exports.samples(root, [e for e in scan.rows if e.model == "mobilenet_v3_small"])
     assert "aaa-1.png" not in [file.name for file in shown]
     assert len(shown) == 6
 
 
 def test_changed_file_is_refused(root):
-    export = listing.exports(root).rows[0]
-    listing.verify(export.file, export.sha256)
+    export = exports.exports(root).rows[0]
+    exports.verify(export.file, export.sha256)
     export.file.write_bytes(b"other")
     with pytest.raises(
         UserError, match="is not what was exported; remove .*; .*make export MODEL=|then: make export"
     ):
-        listing.verify(export.file, export.sha256)
+        exports.verify(export.file, export.sha256)
 
 
 def test_needs_no_tensorflow(whole, tmp_path):

@@ -8,30 +8,31 @@ from pathlib import Path
 
 import pytest
 
-from tfcompact import runs
+from tfcompact import files
 from tfcompact.errors import UserError
+from tfcompact.runs import measurements, store
 
 INPUTS = {"parent": None, "stage": "fit", "config": {"epochs": 3, "ema": 0.9}, "data": "d1", "px": 96, "seed": 0}
 
 
-def make(root: Path, model: str = "net", stage: str = "fit", **inputs) -> runs.Run:
+def make(root: Path, model: str = "net", stage: str = "fit", **inputs) -> store.Run:
     merged = INPUTS | {"stage": stage} | inputs
-    with runs.recording(root, model, stage, merged, {"data": {"name": "digits"}}) as directory:
+    with store.recording(root, model, stage, merged, {"data": {"name": "digits"}}) as directory:
         (directory / "result").write_text("whole")
-    return runs.find(root, model, f"{stage}-{runs.key(merged)}")
+    return store.find(root, model, f"{stage}-{store.key(merged)}")
 
 
 def test_a_finished_run_holds_everything_and_nothing_else(tmp_path) -> None:
-    with runs.recording(tmp_path, "net", "fit", INPUTS, {"data": {"name": "digits"}}) as directory:
+    with store.recording(tmp_path, "net", "fit", INPUTS, {"data": {"name": "digits"}}) as directory:
         assert directory.name.endswith(".partial")
         (directory / "scratch").mkdir()
         (directory / "scratch/checkpoint").write_text("x")
         (directory / "result").write_text("whole")
-        assert not runs.finished(tmp_path)
-    (run,) = runs.finished(tmp_path)
+        assert not store.finished(tmp_path)
+    (run,) = store.finished(tmp_path)
     assert sorted(p.name for p in run.path.iterdir()) == ["provenance.json", "result"]
     assert [p.name for p in run.path.parent.iterdir()] == [run.name]
-    assert (run.model, run.stage, run.name) == ("net", "fit", f"fit-{runs.key(INPUTS)}")
+    assert (run.model, run.stage, run.name) == ("net", "fit", f"fit-{store.key(INPUTS)}")
     assert (run.parent, run.chain, run.artifacts, run.notes) == (None, (run,), (), {})
 
 
@@ -50,20 +51,20 @@ def test_provenance_says_what_made_it(tmp_path) -> None:
 def test_a_failure_leaves_a_partial_that_is_handed_out_again(tmp_path) -> None:
 
     def fail() -> None:
-        with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
+        with store.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
             (directory / "progress").write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
-    assert not runs.finished(tmp_path)
-    directory = tmp_path / f"net/fit-{runs.key(INPUTS)}.partial"
+    assert not store.finished(tmp_path)
+    directory = tmp_path / f"net/fit-{store.key(INPUTS)}.partial"
     assert directory.is_dir()
-    with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as again:
+    with store.recording(tmp_path, "net", "fit", INPUTS, {}) as again:
         assert again == directory
         assert (again / "progress").read_text() == "half"
     assert not directory.exists()
-    assert (runs.finished(tmp_path)[0].path / "progress").is_file()
+    assert (store.finished(tmp_path)[0].path / "progress").is_file()
 
 
 def test_a_killed_process_leaves_a_partial_that_resumes(tmp_path) -> None:
@@ -76,10 +77,10 @@ def test_a_killed_process_leaves_a_partial_that_resumes(tmp_path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
     """
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False).returncode == -9
-    assert not runs.finished(tmp_path)
-    with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:  # its lock died with it
+    assert not store.finished(tmp_path)
+    with store.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:  # its lock died with it
         assert (directory / "progress").read_text() == "half"
-    assert len(runs.finished(tmp_path)) == 1
+    assert len(store.finished(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -96,83 +97,83 @@ def test_a_killed_process_leaves_a_partial_that_resumes(tmp_path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_the_key_changes_with_each_input(change) -> None:
-    assert runs.key(INPUTS | change) != runs.key(INPUTS)
+    assert store.key(INPUTS | change) != store.key(INPUTS)
 
 
 def test_the_key_does_not_depend_on_the_order() -> None:
-    assert runs.key(dict(reversed(INPUTS.items()))) == runs.key(INPUTS)
-    assert len(runs.key(INPUTS)) == 8
+    assert store.key(dict(reversed(INPUTS.items()))) == store.key(INPUTS)
+    assert len(store.key(INPUTS)) == 8
 
 
 def test_a_second_writer_is_refused(tmp_path) -> None:
     with (
-        runs.recording(tmp_path, "net", "fit", INPUTS, {}),
+        store.recording(tmp_path, "net", "fit", INPUTS, {}),
         pytest.raises(UserError, match=r"another process is working on .*\.partial; wait for it, or stop it first"),
-        runs.recording(tmp_path, "net", "fit", INPUTS, {}),
+        store.recording(tmp_path, "net", "fit", INPUTS, {}),
     ):
         pass
-    assert len(runs.finished(tmp_path)) == 1
+    assert len(store.finished(tmp_path)) == 1
 
 
 def test_other_runs_may_be_written_meanwhile(tmp_path) -> None:
-    with runs.recording(tmp_path, "net", "fit", INPUTS, {}):
+    with store.recording(tmp_path, "net", "fit", INPUTS, {}):
         make(tmp_path, seed=1)
         make(tmp_path, model="other")
-    assert len(runs.finished(tmp_path)) == 3
+    assert len(store.finished(tmp_path)) == 3
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_lost(tmp_path) -> None:
     """Asked for twice at once, the second finds it done: a UserError or the same run, no other exception."""
     first = make(tmp_path)
     try:
-        with runs.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
+        with store.recording(tmp_path, "net", "fit", INPUTS, {}) as directory:
             (directory / "result").write_text("again")
     except UserError:
         pass
     assert (first.path / "result").read_text() == "whole"
-    assert [run.name for run in runs.finished(tmp_path)] == [first.name]
+    assert [run.name for run in store.finished(tmp_path)] == [first.name]
 
 
 def test_runs_are_listed_oldest_first_by_model_and_stage(tmp_path) -> None:
     names = [make(tmp_path, seed=seed).name for seed in range(3)]
     other = make(tmp_path, model="net_2").name
     quantized = make(tmp_path, stage="quantize", parent=names[0]).name
-    assert [run.name for run in runs.finished(tmp_path)] == [*names, other, quantized]
-    assert [run.name for run in runs.finished(tmp_path, "net", "fit")] == names
-    assert [run.name for run in runs.finished(tmp_path, "net_2")] == [other]
-    assert runs.finished(tmp_path / "nowhere") == []
+    assert [run.name for run in store.finished(tmp_path)] == [*names, other, quantized]
+    assert [run.name for run in store.finished(tmp_path, "net", "fit")] == names
+    assert [run.name for run in store.finished(tmp_path, "net_2")] == [other]
+    assert store.finished(tmp_path / "nowhere") == []
 
 
 def test_newest_is_that_of_the_stages_asked_for(tmp_path) -> None:
     fit = [make(tmp_path, seed=seed).name for seed in range(2)]
     quantized = make(tmp_path, stage="quantize", parent=fit[0])
-    assert runs.newest(tmp_path, "net", ("fit",)).name == fit[1]
-    assert runs.newest(tmp_path, "net", ("quantize", "fit")).name == quantized.name
+    assert store.newest(tmp_path, "net", ("fit",)).name == fit[1]
+    assert store.newest(tmp_path, "net", ("quantize", "fit")).name == quantized.name
     assert [run.name for run in quantized.chain] == [fit[0], quantized.name]
 
 
 def test_no_parent_yet_says_what_to_type(tmp_path) -> None:
     with pytest.raises(UserError, match=r"no finished 'fit' run of net under .*; try: make fit MODEL=net$"):
-        runs.newest(tmp_path, "net", ("fit",))
+        store.newest(tmp_path, "net", ("fit",))
     with pytest.raises(UserError, match="no finished 'quantize' or 'fit' run"):
-        runs.newest(tmp_path, "net", ("quantize", "fit"))
+        store.newest(tmp_path, "net", ("quantize", "fit"))
 
 
 def test_a_name_that_is_not_there_gets_the_list_of_those_that_are(tmp_path) -> None:
     with pytest.raises(UserError, match=r"no finished run net/fit-123 under .*; there are: none$"):
-        runs.find(tmp_path, "net", "fit-123")
+        store.find(tmp_path, "net", "fit-123")
     name = make(tmp_path).name
     with pytest.raises(UserError, match=f"there are: {name}$"):
-        runs.find(tmp_path, "net", "fit-123")
+        store.find(tmp_path, "net", "fit-123")
 
 
 def test_a_partial_is_never_a_result(tmp_path) -> None:
     directory = tmp_path / "net/fit-00c0ffee.partial"
     directory.mkdir(parents=True)
     (directory / "provenance.json").write_text("{}")  # killed between writing and renaming
-    assert runs.finished(tmp_path) == []
+    assert store.finished(tmp_path) == []
     with pytest.raises(UserError, match="there are: none"):
-        runs.find(tmp_path, "net", "fit-00c0ffee.partial")
+        store.find(tmp_path, "net", "fit-00c0ffee.partial")
 
 
 @pytest.mark.parametrize("content", ["", "{", "\x00"])
@@ -180,26 +181,27 @@ def test_a_damaged_run_is_named_with_the_remedy(content: str, tmp_path) -> None:
     path = make(tmp_path).path / "provenance.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"provenance\.json cannot be read as JSON .*remove its directory"):
-        runs.finished(tmp_path)
+        store.finished(tmp_path)
 
 
 def test_json_files_are_replaced_whole(tmp_path) -> None:
     path = tmp_path / "x.json"
-    runs.write_json(path, {"å": [1]})
+    files.write_json(path, {"å": [1]})
     with pytest.raises(TypeError):
-        runs.write_json(path, {"å": object()})
+        files.write_json(path, {"å": object()})
     assert json.loads(path.read_text()) == {"å": [1]}
 
 
 def test_measurements_are_found_again_and_replaced(tmp_path) -> None:
-    from tfcompact.types import SCHEMA, Device, Measurement
+    from tfcompact.records.device import Device
+    from tfcompact.records.measurement import SCHEMA, Measurement
 
     row = Measurement(
         *(SCHEMA, "net", "export-1", "model.int8.tflite", "ab" * 32, 10, "int8", 96),
         *(Device("host", "host-x", "X", 2, "Linux"), "litert", "xnnpack", 1, 5, (1.0,), (1.0,)),
         *(None, None, None, None, None, "2020-01-01T00:00:00+00:00"),
     )
-    path = runs.save_measurement(tmp_path, row)
-    assert path == runs.save_measurement(tmp_path, row)
-    assert runs.measurements(tmp_path) == runs.measurements(tmp_path, "net") == [row]
-    assert runs.measurements(tmp_path, "other") == []
+    path = measurements.save_measurement(tmp_path, row)
+    assert path == measurements.save_measurement(tmp_path, row)
+    assert measurements.measurements(tmp_path) == measurements.measurements(tmp_path, "net") == [row]
+    assert measurements.measurements(tmp_path, "other") == []

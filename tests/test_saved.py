@@ -6,9 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
-from tfcompact import models, saved
-from tfcompact.backend import keras
+from tfcompact import models
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras
+from tfcompact.weights import saved
 
 L = keras.layers
 

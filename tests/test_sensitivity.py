@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tfcompact import cli, divergence, graph, keeping, lite, lowering, mixed, quantizers, sensitivity, switches
-from tfcompact import quantization as q
-from tfcompact.backend import keras, tf
+from tfcompact.cli import main
+from tfcompact.compress.quantization import calibration, lowering, quantizers, rules, wrapping
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.frameworks import keras, tf
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
-from tfcompact.types import Normalization
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
+from tfcompact.sensitivity import float_layers, layer_ranking, study
+from tfcompact.tflite import divergence, flatbuffer, float_islands, runtime
+from tfcompact.tflite.classifier import Classifier
 
 L = keras.layers
 PX = 16
@@ -54,36 +58,40 @@ def lowered():
 
 @pytest.fixture(scope="module")
 def qat(lowered):
-    model = q.quantized(lowered)
-    q.calibrate(model, lowered, [IMAGES], q.on_grid(Normalization()), 100.0)
+    model = wrapping.quantized(lowered)
+    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
     return model
 
 
 @pytest.fixture(scope="module")
 def parts(qat):
-    return {unit.name: unit for unit in switches.units(qat)}
+    return {unit.name: unit for unit in layer_ranking.units(qat)}
 
 
 @pytest.fixture(scope="module")
 def ranking(qat):
-    return switches.rank(qat, IMAGES)
+    return layer_ranking.rank(qat, IMAGES)
 
 
 @pytest.fixture(scope="module")
 def integer(qat) -> bytes:
-    return keeping.integer_file(qat, "int8", IMAGES[:8])
+    return float_layers.integer_file(qat, "int8", IMAGES[:8])
 
 
 def kept(content: bytes, parts, names, weights, *, readers: bool = False) -> bytes:
-    return mixed.with_float(content, [unit.layers for unit in parts.values()], names, weights, readers=readers)
+    return float_islands.with_float(
+        content, [unit.layers for unit in parts.values()], names, weights, readers=readers
+    )
 
 
 def float_tensors(content: bytes) -> set[str]:
     """The layers whose names float activations bear, but those that a DEQUANTIZE makes."""
     return {
         part
-        for tensor in lite.tensors(content)
-        if tensor.dtype == "float32" and not tensor.is_constant and not tensor.name.endswith(mixed.DEQUANTIZED)
+        for tensor in flatbuffer.tensors(content)
+        if tensor.dtype == "float32"
+        and not tensor.is_constant
+        and not tensor.name.endswith(float_islands.DEQUANTIZED)
         for part in tensor.name.split(";")[0].split("/")[1:2]
     }
 
@@ -98,11 +106,11 @@ def test_a_unit_is_an_operator_with_its_relu(parts):
     assert parts["concat"].joins == ("left", "inner")  # and not the pooling, which is rounded itself
     assert parts["concat"].roundings == ("concat", "alone")  # one alone picks from the values it gets
     assert not {"alone", "maximum", "image_quantized"} & set(parts)
-    assert switches.kept_with(["concat"], parts.values()) == ("concat", "left", "inner", "bare", "thin")
+    assert layer_ranking.kept_with(["concat"], parts.values()) == ("concat", "left", "inner", "bare", "thin")
 
 
 def test_every_rounding_and_kernel_belongs_to_one_unit(qat, parts):
-    wrappers = [layer for layer in qat.layers if isinstance(layer, q.Wrapper) and layer.name != q.INPUT]
+    wrappers = [layer for layer in qat.layers if isinstance(layer, wrapping.Wrapper) and layer.name != rules.INPUT]
     rounded = sorted(name for unit in parts.values() for name in unit.roundings)
     assert rounded == sorted(layer.name for layer in wrappers if layer.quantize_config.output)
     kernels = {layer.name for layer in wrappers if layer.quantize_config.kernel_axis is not None}
@@ -111,7 +119,7 @@ def test_every_rounding_and_kernel_belongs_to_one_unit(qat, parts):
 
 def test_with_all_switches_on_it_is_the_network_and_with_none_its_parent(qat, lowered):
     before = [weight.copy() for weight in qat.get_weights()]
-    net = switches.Switches(qat)
+    net = layer_ranking.Switches(qat)
     np.testing.assert_allclose(net.logits(IMAGES), lowered(IMAGES), rtol=1e-5)
     np.testing.assert_allclose(net.plain()(IMAGES), lowered(IMAGES), rtol=1e-5)
     net.round(None, None)
@@ -124,7 +132,7 @@ def test_with_all_switches_on_it_is_the_network_and_with_none_its_parent(qat, lo
 @pytest.mark.parametrize("name", ["stem", "expand", "filter", "se_excite", "concat", "left", "logits"])
 def test_one_layer_alone_is_the_parent_with_that_layer_as_it_is_deployed(name, ranking, qat, lowered, parts):
     """The parent, rebuilt with the one layer's rounded weights and a rounding behind it."""
-    deployed, unit = q.deployable(qat), parts[name]
+    deployed, unit = wrapping.deployable(qat), parts[name]
 
     def rule(layer, x):
         if layer.name not in (*unit.layers, *unit.roundings):
@@ -140,7 +148,7 @@ def test_one_layer_alone_is_the_parent_with_that_layer_as_it_is_deployed(name, r
 
     expected = lowered(IMAGES).numpy()
     row = next(row for row in ranking.rows if row.unit.name == name)
-    found = graph.rewrite(lowered, rule)(IMAGES).numpy()
+    found = rewrite.rewrite(lowered, rule)(IMAGES).numpy()
     assert row.sqnr_db == pytest.approx(divergence.sqnr_db(expected, found), abs=0.2)
     assert row.agreement == np.mean(expected.argmax(1) == found.argmax(1))
 
@@ -162,11 +170,11 @@ def test_the_worst_come_first_and_every_layer_that_rounds_is_there(ranking, part
 
 
 def test_a_layer_whose_range_is_spoilt_becomes_the_worst(lowered):
-    model = q.quantized(lowered)
-    q.calibrate(model, lowered, [IMAGES], q.on_grid(Normalization()), 100.0)
+    model = wrapping.quantized(lowered)
+    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
     ends = model.get_layer("project")._output_quantizer_vars
     ends["max_var"].assign(60 * ends["max_var"])
-    assert switches.rank(model, IMAGES).rows[0].unit.name == "project"
+    assert layer_ranking.rank(model, IMAGES).rows[0].unit.name == "project"
 
 
 KEPT = [["stem"], ["filter"], ["logits"], ["add"], ["se_excite"], ["head", "pool"], ["expand", "filter", "project"]]
@@ -174,14 +182,16 @@ KEPT = [["stem"], ["filter"], ["logits"], ["add"], ["se_excite"], ["head", "pool
 
 @pytest.mark.parametrize("names", KEPT, ids="+".join)
 def test_exactly_the_wanted_operators_are_float(names, integer, parts, qat):
-    net = switches.Switches(qat)
+    net = layer_ranking.Switches(qat)
     content = kept(integer, parts, names, net.weights)
     layers = [unit.layers for unit in parts.values()]
-    assert mixed.float_layers(integer, layers) == float_tensors(integer) == set()
-    assert mixed.float_layers(content, layers) == set(names)
+    assert float_islands.float_layers(integer, layers) == float_tensors(integer) == set()
+    assert float_islands.float_layers(content, layers) == set(names)
     last = {unit.layers[-1] if len(unit.layers) < 3 else unit.name for unit in map(parts.get, names)}
     assert float_tensors(content) == last
-    constants = [t for t in lite.tensors(content) if t.is_constant and t.dtype == "float32" and len(t.shape) > 1]
+    constants = [
+        t for t in flatbuffer.tensors(content) if t.is_constant and t.dtype == "float32" and len(t.shape) > 1
+    ]
     kernels = [net.weights[name][0].size for name in names if parts[name].has_kernel]
     assert sorted(int(np.prod(t.shape)) for t in constants) == sorted(kernels)
 
@@ -189,12 +199,12 @@ def test_exactly_the_wanted_operators_are_float(names, integer, parts, qat):
 @pytest.mark.parametrize("name", ["stem", "filter", "se_expand", "se_excite", "add", "average", "pool", "logits"])
 def test_a_kept_operator_computes_what_its_layer_does(name, integer, parts, qat):
     """In float, of the 8-bit inputs as they are; behind it the value is rounded on the grid that was there."""
-    net = switches.Switches(qat)
+    net = layer_ranking.Switches(qat)
     content = kept(integer, parts, [name], net.weights)
-    rest = [each for each in lite.operators(content) if each not in mixed.CONVERSIONS]
-    assert rest == lite.operators(integer)
-    values = lite.tensor_values(content, PIXELS[:4])
-    inputs = [value for key, value in values.items() if key.endswith(mixed.DEQUANTIZED)]
+    rest = [each for each in flatbuffer.operators(content) if each not in float_islands.CONVERSIONS]
+    assert rest == flatbuffer.operators(integer)
+    values = runtime.tensor_values(content, PIXELS[:4])
+    inputs = [value for key, value in values.items() if key.endswith(float_islands.DEQUANTIZED)]
     ((key, found),) = [(key, value) for key, value in values.items() if key.endswith("_float")]
     plain = net.plain()
     expected = inputs[0] if len(inputs) == 1 else inputs
@@ -203,54 +213,60 @@ def test_a_kept_operator_computes_what_its_layer_does(name, integer, parts, qat)
             expected = plain.get_layer(layer)(expected)
     np.testing.assert_allclose(np.reshape(found, expected.shape), expected, rtol=1e-4, atol=1e-4)
     behind = values[key.removesuffix("_float")]
-    grid = next(t for t in lite.tensors(content) if t.name == key.removesuffix("_float"))
+    grid = next(t for t in flatbuffer.tensors(content) if t.name == key.removesuffix("_float"))
     (step,), (zero,) = grid.scales, grid.zero_points
     clipped = np.clip(found, (-128 - zero) * step, (127 - zero) * step)
     assert np.abs(behind - clipped).max() <= step * 0.501
 
 
 def test_only_with_its_readers_is_a_layer_freed_of_a_bad_range(lowered, parts):
-    model = q.quantized(lowered)
-    q.calibrate(model, lowered, [IMAGES], q.on_grid(Normalization()), 100.0)
+    model = wrapping.quantized(lowered)
+    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
     ends = model.get_layer("filter_relu")._output_quantizer_vars
     ends["max_var"].assign(20 * ends["max_var"])
-    integer, weights = keeping.integer_file(model, "int8", IMAGES[:8]), switches.Switches(model).weights
+    integer, weights = float_layers.integer_file(model, "int8", IMAGES[:8]), layer_ranking.Switches(model).weights
     files = [integer, *(kept(integer, parts, ["filter"], weights, readers=readers) for readers in (False, True))]
     expected = lowered(IMAGES).numpy()
     before, alone, both = (
-        divergence.sqnr_db(expected, keeping._logits(_with_metadata(file), PIXELS, ("logits",))) for file in files
+        divergence.sqnr_db(expected, float_layers._logits(_with_metadata(file), PIXELS, ("logits",)))
+        for file in files
     )
     assert abs(alone - before) < 2
     assert both > before + 5
 
 
 def test_with_readers_an_output_is_not_rounded_again(integer, parts, qat):
-    net = switches.Switches(qat)
+    net = layer_ranking.Switches(qat)
     content = kept(integer, parts, ["project"], net.weights, readers=True)
-    assert mixed.float_layers(content, [unit.layers for unit in parts.values()]) >= {"project", "add"}
-    names = [t.name.split(";")[0] for t in lite.tensors(content) if t.dtype == "int8"]
+    assert float_islands.float_layers(content, [unit.layers for unit in parts.values()]) >= {"project", "add"}
+    names = [t.name.split(";")[0] for t in flatbuffer.tensors(content) if t.dtype == "int8"]
     assert not [name for name in names if "/project/" in name]
 
 
 def test_with_everything_kept_it_is_the_float_network(integer, parts, qat, lowered):
-    net = switches.Switches(qat)
+    net = layer_ranking.Switches(qat)
     content = _with_metadata(kept(integer, parts, list(parts), net.weights, readers=True))
-    assert not [t for t in lite.tensors(content) if t.is_constant and t.dtype == "int8"]
-    assert "DEQUANTIZE" in lite.operators(content)  # of the image
-    found = keeping._logits(content, PIXELS, ("logits",))
+    assert not [t for t in flatbuffer.tensors(content) if t.is_constant and t.dtype == "int8"]
+    assert "DEQUANTIZE" in flatbuffer.operators(content)  # of the image
+    found = float_layers._logits(content, PIXELS, ("logits",))
     assert divergence.sqnr_db(lowered(IMAGES).numpy(), found) > 80
 
 
 def test_a_concatenation_is_kept_with_what_it_rounds_for(integer, parts, qat):
-    net = switches.Switches(qat)
-    names = switches.kept_with(["concat"], parts.values())
+    net = layer_ranking.Switches(qat)
+    names = layer_ranking.kept_with(["concat"], parts.values())
     content = kept(integer, parts, names, net.weights)
-    assert mixed.float_layers(content, [u.layers for u in parts.values()]) >= {"concat", "left", "bare", "thin"}
-    assert lite.LiteModel(content)  # XNNPACK takes it
+    assert float_islands.float_layers(content, [u.layers for u in parts.values()]) >= {
+        "concat",
+        "left",
+        "bare",
+        "thin",
+    }
+    assert runtime.LiteModel(content)  # XNNPACK takes it
 
 
 def test_weights_of_another_run_are_refused(integer, parts, qat):
-    weights = switches.Switches(qat).weights
+    weights = layer_ranking.Switches(qat).weights
     wrong = weights | {"head": [weights["head"][0] * 1.1, weights["head"][1]]}
     with pytest.raises(UserError, match="weights of layer head are not the run's"):
         kept(integer, parts, ["head"], wrong)
@@ -261,7 +277,7 @@ def test_weights_of_another_run_are_refused(integer, parts, qat):
 def test_the_ranking_is_printed_with_what_each_layer_is(ranking):
     for width in (45, 110):
         console = Console(file=io.StringIO(), width=width, color_system=None)
-        table, summary, legend = sensitivity.ranking_table(ranking, 5, width)
+        table, summary, legend = study.ranking_table(ranking, 5, width)
         console.print(table, summary, legend, sep="\n", highlight=False)
         lines = console.file.getvalue().splitlines()
         assert max(map(len, lines)) <= width
@@ -270,41 +286,41 @@ def test_the_ranking_is_printed_with_what_each_layer_is(ranking):
         ]
         assert f"all {len(ranking.rows)} together" in " ".join(lines)
         assert f"{len(ranking.rows) - 5} not shown" in " ".join(" ".join(lines).split())
-    assert "Not shown: " in sensitivity.ranking_table(ranking, 5, 45)[2]
+    assert "Not shown: " in study.ranking_table(ranking, 5, 45)[2]
 
 
 def test_options_say_what_is_allowed(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="keep_float must be 0 or more, not -1"):
-        sensitivity.Config(keep_float=-1)
+        study.Config(keep_float=-1)
     with pytest.raises(UnknownName, match="int8"):
-        sensitivity.Config(format="float32")
+        study.Config(format="float32")
     (tmp_path / "there.json").touch()
     with pytest.raises(UserError, match="is there already"):
-        sensitivity.Config(json=tmp_path / "there.json")
+        study.Config(json=tmp_path / "there.json")
     (tmp_path / "fit-1").mkdir()
     (tmp_path / "fit-1" / "provenance.json").write_text("{}")
     with pytest.raises(UserError, match="finished run, which never changes"):
-        sensitivity.Config(keep_float=1, out=tmp_path / "fit-1" / "x.tflite")
+        study.Config(keep_float=1, out=tmp_path / "fit-1" / "x.tflite")
     with pytest.raises(UserError, match="no directory"):
-        sensitivity.Config(json=tmp_path / "nosuch" / "x.json")
+        study.Config(json=tmp_path / "nosuch" / "x.json")
 
 
 def test_a_directory_that_is_no_quantize_run_is_refused(tmp_path, capsys):
     folder = tmp_path / "net" / "fit-1"
     folder.mkdir(parents=True)
-    assert cli.main(["sensitivity", str(folder)]) == 2
+    assert main.main(["sensitivity", str(folder)]) == 2
     assert "no finished run net/fit-1" in capsys.readouterr().err
     (folder / "provenance.json").write_text(json.dumps({"finished": "2025", "inputs": {"parent": None}}))
-    assert cli.main(["sensitivity", str(folder)]) == 2
+    assert main.main(["sensitivity", str(folder)]) == 2
     assert "runs/<model>/quantize-<key>" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_from_a_run_to_the_mixed_file(tmp_path, monkeypatch, capfd):
     """Of MobileNetV3, by the command line."""
-    from tfcompact.pipeline import Pipeline
-    from tfcompact.recipe import configured
-    from tfcompact.target import Target
+    from tfcompact.pipeline.pipeline import Pipeline
+    from tfcompact.pipeline.recipe import configured
+    from tfcompact.pipeline.target import Target
 
     name = "mobilenet_v3_small"
     line = Pipeline(Target(name, data="digits", px=32, runs=tmp_path / "runs"))
@@ -313,7 +329,7 @@ def test_from_a_run_to_the_mixed_file(tmp_path, monkeypatch, capfd):
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     monkeypatch.chdir(tmp_path)
     words = ["sensitivity", str(run.path), "--keep-float", "2", "--json", "all.json", "--validation-images", "40"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     content = json.loads(Path("all.json").read_text())
     assert content["images"] == 64
     assert content["kept_float"] == sorted(
@@ -322,17 +338,17 @@ def test_from_a_run_to_the_mixed_file(tmp_path, monkeypatch, capfd):
     files = {row["file"].split()[0]: row for row in content["files"]}
     assert files["uint8"]["bytes"] < files["mixed"]["bytes"] < files["float32"]["bytes"]
     assert files["float32"]["agreement"] > 0.9
-    classifier = lite.Classifier(f"{name}.mixed.tflite")
+    classifier = Classifier(f"{name}.mixed.tflite")
     assert classifier.labels == tuple(str(i) for i in range(10))
     assert run.name == classifier.metadata.run
     assert before == {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-    assert cli.main(words[:4]) == 2
+    assert main.main(words[:4]) == 2
     assert "is there already" in capfd.readouterr().err
 
 
 def _with_metadata(content: bytes) -> bytes:
-    from tfcompact import metadata
+    from tfcompact.tflite import metadata
 
     return metadata.attach(
-        content, name="net", description="", labels=tuple("abcd"), normalization=q.on_grid(Normalization())
+        content, name="net", description="", labels=tuple("abcd"), normalization=calibration.on_grid(Normalization())
     )

@@ -7,13 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
-from tfcompact import delegation, export, lite, lowering, quantization, saved, shifting
-from tfcompact.backend import keras
-from tfcompact.graph import listed, tensors
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, wrapping
+from tfcompact.compress.quantization.norm_as_addition import shifted
+from tfcompact.export import converter
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import logits
 from tfcompact.models.layers import ChannelShift, ChannelShuffle, ChannelSlice
-from tfcompact.shifting import shifted
-from tfcompact.types import Normalization
+from tfcompact.networks.rewrite import listed, tensors
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import flatbuffer, runtime
+from tfcompact.weights import saved
 
 L = keras.layers
 PX = 12
@@ -96,7 +99,7 @@ def test_channels_that_are_always_on_or_off_have_small_shifts() -> None:
 
 
 def test_where_it_would_not_be_the_same_the_convolution_stays(monkeypatch) -> None:
-    monkeypatch.setattr(shifting, "MOST_NOISE", np.inf)
+    monkeypatch.setattr(norm_as_addition, "MOST_NOISE", np.inf)
     same = lowering.lower(network(kernel=3))  # zeros around the image are not what a constant would be there
     assert shifts(shifted(same, [IMAGES])) == ["last_bn"]
     negative = network()
@@ -134,14 +137,14 @@ def test_no_norm_no_change() -> None:
 @pytest.fixture(scope="module")
 def quantized():
     parent = shifted(lowering.lower(network()), [IMAGES])
-    qat = quantization.quantized(parent)
-    quantization.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
+    qat = wrapping.quantized(parent)
+    calibration.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
     return parent, qat
 
 
 def test_8_bits_are_close_to_float(quantized) -> None:
     parent, qat = quantized
-    ratio = quantization.signal_to_noise_db(qat, parent, IMAGES)
+    ratio = calibration.signal_to_noise_db(qat, parent, IMAGES)
     assert min(ratio.values()) > 25
     # Its numbers are what the file will hold: multiples of one step, with 0 among them.
     shift = qat.get_layer("one_bn")._weight_vars[0]
@@ -155,20 +158,20 @@ def test_8_bits_are_close_to_float(quantized) -> None:
 def test_the_file_does_what_the_simulation_does(quantized) -> None:
     """And XNNPACK takes it whole: an ADD with its ReLU for each normalization."""
     _, qat = quantized
-    file = export.convert(delegation.shipped(qat), "int8", IMAGES[:4])
-    operators = collections.Counter(lite.operators(file))
+    file = converter.convert(for_xnnpack.shipped(qat), "int8", IMAGES[:4])
+    operators = collections.Counter(flatbuffer.operators(file))
     assert (operators["ADD"], operators["DEPTHWISE_CONV_2D"], operators["RELU"]) == (3, 0, 0)
-    assert not lite.stray_floats(file)
-    assert lite.partitions(file).count == 1
-    model = lite.LiteModel(file)
+    assert not flatbuffer.stray_floats(file)
+    assert runtime.partitions(file).count == 1
+    model = runtime.LiteModel(file)
     expected = keras.layers.Softmax()(qat(IMAGES)).numpy()
     assert np.abs(model(PIXELS) - expected).max() <= 2 / 256
 
 
 def test_training_moves_the_shifts_and_saving_keeps_them(quantized, tmp_path) -> None:
     parent, _ = quantized
-    qat = quantization.quantized(parent)
-    quantization.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
+    qat = wrapping.quantized(parent)
+    calibration.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
     before = qat.get_layer("one_bn")._weight_vars[0][0].numpy()
     qat.compile(keras.optimizers.SGD(0.05), "mse")
     qat.fit(IMAGES, np.ones((48, 5)), epochs=1, verbose=0)
@@ -180,11 +183,11 @@ def test_training_moves_the_shifts_and_saving_keeps_them(quantized, tmp_path) ->
 
 def test_learned_ranges_settle_to_the_same_network(quantized) -> None:
     parent, _ = quantized
-    qat = quantization.quantized(parent, learn_ranges=True)
-    quantization.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
+    qat = wrapping.quantized(parent, learn_ranges=True)
+    calibration.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
     qat.compile(keras.optimizers.Adam(1e-3), "mse")
     qat.fit(IMAGES, np.ones((48, 5)), epochs=1, verbose=0)
-    np.testing.assert_array_equal(quantization.settled(qat, parent)(IMAGES), qat(IMAGES))
+    np.testing.assert_array_equal(wrapping.settled(qat, parent)(IMAGES), qat(IMAGES))
 
 
 def _units(x):
@@ -208,8 +211,8 @@ def test_concatenations_that_go_into_each_other_are_on_one_grid(kind) -> None:
         x = _units(L.Concatenate(name="stem")([L.Conv2D(6, 1, name=f"stem{i}")(image) for i in range(2)]))
         pooled = L.GlobalAveragePooling2D(keepdims=True, name="mean")(L.Conv2D(8, 1, name="last")(x))
         parent, chain = keras.Model(image, logits(pooled, 5, dropout=0.0)), ["stem", "first", "second", "third"]
-    qat = quantization.quantized(parent)
-    ranges = quantization.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
+    qat = wrapping.quantized(parent)
+    ranges = calibration.calibrate(qat, parent, [IMAGES], NORMALIZATION, 100)
     (shared,) = {ranges[name] for name in chain}
     values = [value.numpy() for value in tensors(parent, chain)(IMAGES)]
     expected = min(0.0, *(v.min() for v in values)), max(v.max() for v in values)
@@ -219,9 +222,9 @@ def test_concatenations_that_go_into_each_other_are_on_one_grid(kind) -> None:
         for before, after in itertools.pairwise(chain):  # what was rounded once comes through as it is
             kept = rounded[before].numpy()
             np.testing.assert_array_equal(rounded[after].numpy()[..., : kept.shape[-1]], kept)
-    file = export.convert(delegation.shipped(qat), "int8", IMAGES[:4])
+    file = converter.convert(for_xnnpack.shipped(qat), "int8", IMAGES[:4])
     # One is left for the block's stem, which is read by others too and so has a grid of its own.
-    assert lite.operators(file).count("QUANTIZE") == (1 if kind == "dense block" else 0)
+    assert flatbuffer.operators(file).count("QUANTIZE") == (1 if kind == "dense block" else 0)
 
 
 def test_a_concatenation_that_goes_into_two_keeps_its_own_grid() -> None:
@@ -234,5 +237,5 @@ def test_a_concatenation_that_goes_into_two_keeps_its_own_grid() -> None:
     x = L.Concatenate(name="last")([L.Conv2D(4, 1, name=f"after{i}")(end) for i, end in enumerate(ends)])
     pooled = L.GlobalAveragePooling2D(keepdims=True, name="mean")(x)
     parent = keras.Model(image, logits(pooled, 5, dropout=0.0))
-    ranges = quantization.calibrate(quantization.quantized(parent), parent, [IMAGES], NORMALIZATION, 100)
+    ranges = calibration.calibrate(wrapping.quantized(parent), parent, [IMAGES], NORMALIZATION, 100)
     assert len({ranges[name] for name in ("first", "end0", "last")}) == 3

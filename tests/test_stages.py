@@ -12,14 +12,16 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
-from tfcompact import quantization, stages
-from tfcompact.backend import keras
+from tfcompact import stages
+from tfcompact.compress.quantization import calibration, wrapping
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, logits
+from tfcompact.records.artifact import Normalization
 from tfcompact.stages import fit, quantize
-from tfcompact.types import Context, Normalization
+from tfcompact.training.context import Context
 
-NORMALIZATION = quantization.on_grid(Normalization())
+NORMALIZATION = calibration.on_grid(Normalization())
 
 
 def context(directory: Path) -> Context:
@@ -49,7 +51,7 @@ def test_without_training_it_is_as_good_as_its_parent(trained, tmp_path) -> None
     assert notes["validation_accuracy"] >= before["validation_accuracy"] - 1 / 24
     assert len(qat.outputs) == 1  # the auxiliary head stays behind
     assert all(map(np.array_equal, weights, model.get_weights()))
-    rounded = {layer.name for layer in qat.layers if isinstance(layer, quantization.Wrapper)}
+    rounded = {layer.name for layer in qat.layers if isinstance(layer, wrapping.Wrapper)}
     assert set(notes["sqnr_db"]) < set(notes["ranges"]) <= rounded
     assert min(notes["sqnr_db"].values()) > 15
     json.dumps(notes)

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tfcompact.errors import UserError
-from tfcompact.models import state
+from tfcompact.weights import state_dict
 
 RNG = np.random.default_rng(0)
 
@@ -89,7 +89,7 @@ def torch_zip(arrays, path: Path) -> Path:
 
 def torch_stream(arrays, path: Path) -> Path:
     content, storages = tensors(arrays)
-    parts = [pickled(state._MAGIC), pickled(1001), pickled({"little_endian": True}), pickled(content)]
+    parts = [pickled(state_dict._MAGIC), pickled(1001), pickled({"little_endian": True}), pickled(content)]
     parts.append(pickled(list(storages)))
     for values in storages.values():
         parts.append(struct.pack("<q", values.size) + values.tobytes())
@@ -99,27 +99,27 @@ def torch_stream(arrays, path: Path) -> Path:
 
 @pytest.mark.parametrize("write", [torch_zip, torch_stream])
 def test_both_forms_of_torch_files_read_the_same(write, arrays, tmp_path: Path) -> None:
-    found = state.read(write(arrays, tmp_path / "net.pth"))
+    found = state_dict.read(write(arrays, tmp_path / "net.pth"))
     assert found.keys() == arrays.keys()
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 def test_torchvisions_older_densenets_are_read_by_their_names_of_today(tmp_path: Path) -> None:
     older = "features.denseblock1.denselayer2.norm.1.weight"
-    found = state.read(torch_zip({older: np.ones(3, np.float32)}, tmp_path / "densenet.pth"))
+    found = state_dict.read(torch_zip({older: np.ones(3, np.float32)}, tmp_path / "densenet.pth"))
     assert list(found) == ["features.denseblock1.denselayer2.norm1.weight"]
 
 
 def test_safetensors(arrays, tmp_path: Path) -> None:
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "net.safetensors")
-    found = state.read(tmp_path / "net.safetensors")
+    found = state_dict.read(tmp_path / "net.safetensors")
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 def test_pairs_of_numpy_arrays_become_torch_layout(tmp_path: Path) -> None:
     kernel, bias = RNG.normal(size=(3, 3, 2, 7)).astype(np.float32), np.arange(7, dtype=np.float32)
     (tmp_path / "net.pkl").write_bytes(pickle.dumps({"conv1": [kernel, bias]}, protocol=3))
-    found = state.read(tmp_path / "net.pkl")
+    found = state_dict.read(tmp_path / "net.pkl")
     assert found["conv1.weight"].shape == (7, 2, 3, 3)
     assert np.array_equal(found["conv1.weight"].transpose(2, 3, 1, 0), kernel)
     assert np.array_equal(found["conv1.bias"], bias)
@@ -135,14 +135,14 @@ def test_a_file_that_would_run_something_is_refused(module: str, name: str, suff
     path = tmp_path / f"net{suffix}"
     path.write_bytes(pickled({"a": _Reference(module, name, f"touch {trace}")}))
     with pytest.raises(UserError, match=rf"{module}\.{name}"):
-        state.read(path)
+        state_dict.read(path)
     assert not trace.exists()
 
 
 def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     (tmp_path / "net.pkl").write_bytes(pickle.dumps({"a": np.array([{}, {}], object)}, protocol=3))
     with pytest.raises(UserError, match="objects"):
-        state.read(tmp_path / "net.pkl")
+        state_dict.read(tmp_path / "net.pkl")
 
 
 @pytest.mark.parametrize("write", [torch_zip, torch_stream])
@@ -150,7 +150,7 @@ def test_a_truncated_file_is_one_line(write, arrays, tmp_path: Path) -> None:
     path = write(arrays, tmp_path / "net.pth")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match="net.pth"):
-        state.read(path)
+        state_dict.read(path)
 
 
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
         archive.writestr("net/data.pkl", pickled({"a": wrong}))
         archive.writestr("net/data/0", np.zeros(4, np.float32).tobytes())
     with pytest.raises(UserError, match="beyond its storage"):
-        state.read(tmp_path / "net.pth")
+        state_dict.read(tmp_path / "net.pth")
 
 
 def test_text_is_one_line(tmp_path: Path) -> None:
@@ -167,4 +167,4 @@ def test_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "net.pth").write_text("not weights")
     for name in ("net.safetensors", "net.pth"):
         with pytest.raises(UserError, match=f"{name} is not a whole state dict"):
-            state.read(tmp_path / name)
+            state_dict.read(tmp_path / name)

@@ -13,9 +13,9 @@ from torch_reference import environment
 from variants import cheapest_first
 
 from tfcompact import models
-from tfcompact.backend import keras
 from tfcompact.errors import UserError
-from tfcompact.models import weights
+from tfcompact.frameworks import keras
+from tfcompact.weights import transfer
 
 HERE = Path(__file__).parent / "torch_reference"
 LARGE = 1e9  # multiply-adds; above, an image of fewer pixels is compared, or 64 bits take minutes and gigabytes
@@ -66,7 +66,7 @@ def test_logits_are_those_of_the_other_library(name: str, source, python: Path, 
     state, images, logits = state_of(python, source, px, spec.classes, tmp_path)
     keras.backend.set_floatx("float64")  # in 32 bits, rounding alone grows to 1e-3 in deep networks
     try:
-        found = weights.from_torch(models.build(name, px=px, classes=spec.classes), state, source)(images).numpy()
+        found = transfer.from_torch(models.build(name, px=px, classes=spec.classes), state, source)(images).numpy()
     finally:
         keras.backend.set_floatx("float32")
     spread = float(logits.std())
@@ -80,4 +80,4 @@ def test_logits_are_those_of_the_other_library(name: str, source, python: Path, 
 def test_a_missing_key_is_named() -> None:
     source = models.spec("mobilenet_v2").torch[0]
     with pytest.raises(UserError, match=r"layer stem needs 'features.0.0.weight'"):
-        weights.from_torch(models.build("mobilenet_v2", px=32), {}, source)
+        transfer.from_torch(models.build("mobilenet_v2", px=32), {}, source)

@@ -6,20 +6,9 @@ import json
 import pytest
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.types import (
-    SCHEMA,
-    Accuracy,
-    Artifact,
-    ColdStart,
-    Device,
-    DeviceState,
-    Measurement,
-    Normalization,
-    OperatorTime,
-    OutputCheck,
-    Quantization,
-    Summary,
-)
+from tfcompact.records.artifact import Artifact, Normalization, Quantization
+from tfcompact.records.device import Device, DeviceState
+from tfcompact.records.measurement import SCHEMA, Accuracy, ColdStart, Measurement, OperatorTime, OutputCheck, Summary
 
 ARTIFACT = Artifact(
     model="mobilenet_v2",

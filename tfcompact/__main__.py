@@ -2,6 +2,6 @@
 
 import sys
 
-from tfcompact.cli import main
+from tfcompact.cli.main import main
 
 sys.exit(main())

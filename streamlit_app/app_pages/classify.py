@@ -8,11 +8,12 @@ import numpy as np
 import parts
 import streamlit as st
 
-from tfcompact import listing, plots
 from tfcompact.data import images
 from tfcompact.errors import UnreadableImage, UserError
-from tfcompact.listing import Export
-from tfcompact.lite import Prediction
+from tfcompact.report import plots
+from tfcompact.runs import exports as exports_module
+from tfcompact.runs.exports import Export
+from tfcompact.tflite.classifier import Prediction
 
 MAX_MB = 10
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
@@ -134,7 +135,9 @@ def beside(given: dict[Export, Prediction]) -> list[str]:
     for original, other in itertools.permutations(given, 2):
         if original.model == other.model and original.format == "float32":
             same = given[original].labels[0] == given[other].labels[0]
-            smaller = f"{other.format} is {listing.times_smaller(original, other):.1f} times smaller than float32"
+            smaller = (
+                f"{other.format} is {exports_module.times_smaller(original, other):.1f} times smaller than float32"
+            )
             lines.append(f"{original.model}: {smaller}; its first label is {'the same' if same else 'another'}.")
     return lines
 
@@ -143,7 +146,7 @@ parts.heading(
     "Classify", "Answers of the exported files themselves: the bytes, labels and preprocessing an Android app loads."
 )
 root = parts.root()
-found = listing.exports(root)
+found = exports_module.exports(root)
 parts.damaged(found.damaged)
 if not found.rows:
     parts.empty("No exported models yet", f"There are none under {root}. This makes one:", parts.FIRST)
@@ -153,7 +156,7 @@ left, right = st.columns([4, 8], gap="large")
 with right:
     chosen = choose(found.rows)
 with left:
-    image = picture(listing.samples(root, chosen or found.rows))
+    image = picture(exports_module.samples(root, chosen or found.rows))
     if image is not None:
         with st.container(key="preview"):
             st.image(image, width="stretch")

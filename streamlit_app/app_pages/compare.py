@@ -5,8 +5,9 @@ import pandas as pd
 import parts
 import streamlit as st
 
-from tfcompact import plots, results
-from tfcompact.results import Row, Setting
+from tfcompact.records.formats import LISTED
+from tfcompact.report import measured_rows, plots
+from tfcompact.report.measured_rows import Row, Setting
 
 HEIGHT = 420
 SHAPES = {format: vega for format, (_, vega, _) in plots.SHAPES.items()}
@@ -16,7 +17,7 @@ GREY = "#8b94a3"  # seen on a light ground and on a dark one
 def filtered(rows: tuple[Row, ...]) -> list[Row]:
     """The rows that pass the three filters; an empty filter lets everything pass."""
     models = sorted({row.model for row in rows})
-    formats = [f for f in results.FORMAT_ORDER if any(row.format == f for row in rows)]
+    formats = [f for f in LISTED if any(row.format == f for row in rows)]
     threads = sorted({row.setting.threads for row in rows})
     columns = st.columns([5, 4, 3], gap="medium")
     with columns[0]:
@@ -38,7 +39,9 @@ def filtered(rows: tuple[Row, ...]) -> list[Row]:
 
 def frame(rows: list[Row]) -> pd.DataFrame:
     """One line per row, numbers as numbers, shares in percent."""
-    front = {id(row) for group in results.by_setting(rows).values() for row in results.pareto_front(group)}
+    front = {
+        id(row) for group in measured_rows.by_setting(rows).values() for row in measured_rows.pareto_front(group)
+    }
     return pd.DataFrame(
         {
             "Model": [row.model for row in rows],
@@ -96,7 +99,7 @@ def table(rows: list[Row]) -> None:
 def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.LayerChart:
     """Accuracy against latency, or instructions; hover for the numbers, drag and scroll to look closer."""
     rows = sorted(rows, key=lambda row: -row.size_mb)  # the small ones are drawn last, on top
-    front = results.pareto_front(rows)
+    front = measured_rows.pareto_front(rows)
     points = pd.DataFrame(
         {
             "Model": [row.model for row in rows],
@@ -148,12 +151,12 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
 
 def panels(rows: list[Row], colours: dict[str, str]) -> None:
     """One plot for each setting, two beside each other."""
-    groups = results.by_setting(rows)
+    groups = measured_rows.by_setting(rows)
     columns = st.columns(min(2, len(groups)), gap="medium")
     for i, (setting, group) in enumerate(groups.items()):
         with columns[i % 2], st.container(border=True):
             parts.title(setting.place, setting.images_text)
-            drawn = results.drawable(group)
+            drawn = measured_rows.drawable(group)
             if drawn:
                 st.altair_chart(plot(setting, drawn, colours), width="stretch", key=f"plot_{i}")
             else:
@@ -165,13 +168,13 @@ def panels(rows: list[Row], colours: dict[str, str]) -> None:
                 st.caption(f"{len(group) - len(drawn)} of {len(group)} rows lack an accuracy or a cost.")
             if setting.caution:
                 st.caption(setting.caution)
-            if flags := results.shared_flags(group):
+            if flags := measured_rows.shared_flags(group):
                 st.caption(parts.plain("Beware, all rows: " + ", ".join(flags).replace("_", " ") + "."))
 
 
 parts.heading("Compare", "What each exported file costs and how often it is right, measured on the file itself.")
 root = parts.root()
-found = results.measured(root)
+found = measured_rows.measured(root)
 parts.damaged(found.damaged)
 if not found.rows:
     parts.empty(
@@ -187,7 +190,7 @@ colours = plots.colours(row.model for row in found.rows)
 shown = {row.model for row in rows}, {row.format for row in rows}
 parts.legend(
     {model: colour for model, colour in colours.items() if model in shown[0]},
-    {format: plots.SHAPES[format][2] for format in results.FORMAT_ORDER if format in shown[1]},
+    {format: plots.SHAPES[format][2] for format in LISTED if format in shown[1]},
 )
 panels(rows, colours)
 st.caption(

@@ -25,10 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact import delegation, export, lite, lowering, models, quantization, shifting
-from tfcompact.backend import keras, silenced, tf
+from tfcompact import models
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, wrapping
+from tfcompact.export.converter import convert
+from tfcompact.frameworks import keras, silenced, tf
 from tfcompact.measure.host import this_device
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import flatbuffer, runtime
 
 CALIBRATION = 8
 PLAIN = {"weights": None}
@@ -102,7 +105,7 @@ def _measure(row: Row, options: argparse.Namespace) -> float:
         "ours": _kept(options.files, f"{row.ours}.ours", lambda: _ours(row, images)),
         "theirs": _kept(options.files, f"{row.ours}.theirs", lambda: _theirs(row, images)),
     }
-    files = {side: lite.LiteModel(content, threads=options.threads) for side, content in contents.items()}
+    files = {side: runtime.LiteModel(content, threads=options.threads) for side, content in contents.items()}
     for file in files.values():
         file.set(file.prepared(pixels[:1].astype(np.uint8)))
         for _ in range(10):
@@ -119,7 +122,7 @@ def _measure(row: Row, options: argparse.Namespace) -> float:
             times[side].append(samples)
     rounds = np.median(times["theirs"], axis=1) / np.median(times["ours"], axis=1)
     low, ratio, high = np.percentile(rounds, (10, 50, 90))
-    pieces = {side: lite.partitions(content, threads=options.threads) for side, content in contents.items()}
+    pieces = {side: runtime.partitions(content, threads=options.threads) for side, content in contents.items()}
     cells = [
         row.ours,
         row.px,
@@ -131,8 +134,8 @@ def _measure(row: Row, options: argparse.Namespace) -> float:
     ]
     print("|", " | ".join(map(str, cells)), "|", flush=True)
     for side, content in contents.items():
-        strays = lite.stray_floats(content)
-        slow = {k: n for k, n in collections.Counter(lite.operators(content)).items() if k in ("HARD_SWISH",)}
+        strays = flatbuffer.stray_floats(content)
+        slow = {k: n for k, n in collections.Counter(flatbuffer.operators(content)).items() if k in ("HARD_SWISH",)}
         if strays or slow:
             print(f"{row.ours}, {side}: {len(strays)} float tensors, {slow or 'no HARD_SWISH'}", file=sys.stderr)
     return float(ratio)
@@ -153,10 +156,10 @@ def _kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
 def _ours(row: Row, images: np.ndarray) -> bytes:
     model = models.build(row.ours, px=row.px)
     _warm(model, images)
-    low = shifting.shifted(lowering.lower(model), [images])
-    qat = quantization.quantized(low)
-    quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
-    return export.convert(delegation.shipped(qat), "int8", images[:4])
+    low = norm_as_addition.shifted(lowering.lower(model), [images])
+    qat = wrapping.quantized(low)
+    calibration.calibrate(qat, low, [images], calibration.on_grid(Normalization()), 99.99)
+    return convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 
 def _theirs(row: Row, images: np.ndarray) -> bytes:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfcompact import lite, runs
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured, load_recipe
-from tfcompact.target import Target
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured, load_recipe
+from tfcompact.pipeline.target import Target
+from tfcompact.runs import environment, store
+from tfcompact.tflite import runtime
 
 
-def curve(run: runs.Run) -> list[float]:
+def curve(run: store.Run) -> list[float]:
     """Validation accuracy in percent after each epoch."""
     with (run.path / "metrics.csv").open() as file:
         return [100 * float(row["validation_accuracy"]) for row in csv.DictReader(file)]
@@ -51,10 +52,10 @@ def main() -> None:
         curves[name] = curve(fit)
         results[name] = {
             a.format: 100
-            * float((lite.LiteModel(exported.path / a.path, threads=2)(images).argmax(1) == labels).mean())
+            * float((runtime.LiteModel(exported.path / a.path, threads=2)(images).argmax(1) == labels).mean())
             for a in exported.artifacts
         } | {"minutes": sum(r.provenance["cpu_seconds"] for r in (fit, quantized)) / 60}
-    machine = runs.machine()
+    machine = environment.machine()
     print(
         f"{options.model}, {options.px} px, {machine['processor']}, {machine['cores']} cores; validation accuracy in "
         f"percent after each epoch, then test accuracy of the exported files ({len(labels)} images)\n"

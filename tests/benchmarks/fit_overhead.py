@@ -17,11 +17,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfcompact import loop, models, runs
-from tfcompact.backend import keras, tf
+from tfcompact import models
 from tfcompact.data import open_images
+from tfcompact.frameworks import keras, tf
+from tfcompact.records.artifact import Normalization
+from tfcompact.runs import environment
 from tfcompact.stages.fit import Config
-from tfcompact.types import Context, Normalization
+from tfcompact.training import checkpoint, progress, trainer
+from tfcompact.training.context import Context
 
 
 def main() -> None:
@@ -63,13 +66,13 @@ def main() -> None:
 
         bare = network()
         bare.compile(
-            loop._optimizer(config, steps, bare),
+            trainer._optimizer(config, steps, bare),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
             metrics=["accuracy"],
         )
-        ours = loop.Trainer(network(), config, data, 0.0)
-        ours.compile(optimizer=loop._optimizer(config, steps, ours.network))
-        callback = loop._Epochs(loop.State(ours, context), config, context, steps)
+        ours = trainer.Trainer(network(), config, data, 0.0)
+        ours.compile(optimizer=trainer._optimizer(config, steps, ours.network))
+        callback = progress._Epochs(checkpoint.State(ours, context), config, context, steps)
 
         def epoch_of_bare(epoch: int) -> None:
             bare.fit(batches(epoch), steps_per_epoch=steps, verbose=0, validation_data=one_hot)
@@ -92,7 +95,7 @@ def main() -> None:
                 run(epoch)
                 seconds[name].append(time.perf_counter() - start)
                 cpu[name].append(time.process_time() - busy)
-    machine = runs.machine()
+    machine = environment.machine()
     print(
         f"{options.model}, {options.px} px, batch {config.batch}, {steps} steps an epoch; {machine['processor']}, "
         f"{machine['cores']} cores; n = {options.rounds} epochs each, in turns"

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfcompact import export, lite, runs
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
+from tfcompact.export import gate
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.runs import environment, store
+from tfcompact.tflite import runtime
 
 # px and epochs are what ten CPU minutes allow on two cores.
 PLAN = {
@@ -28,10 +30,10 @@ PLAN = {
 }
 
 
-def accuracy(run: runs.Run, format: str, images, labels) -> float:
+def accuracy(run: store.Run, format: str, images, labels) -> float:
     """Top-1 accuracy in percent of one exported file."""
     file = next(a for a in run.artifacts if a.format == format)
-    return 100 * float((lite.LiteModel(run.path / file.path, threads=2)(images).argmax(1) == labels).mean())
+    return 100 * float((runtime.LiteModel(run.path / file.path, threads=2)(images).argmax(1) == labels).mean())
 
 
 def row(name: str, seed: int, data: str, root: Path) -> dict[str, float]:
@@ -42,7 +44,7 @@ def row(name: str, seed: int, data: str, root: Path) -> dict[str, float]:
     ptq = pipeline.run("quantize", configured("quantize", {"epochs": 0}), fit.name)
     exported = pipeline.export(parent=qat.name)
     # Post-training quantization is here to be compared, so the gate's limits are off for it.
-    as_it_is = export.Config(formats=("int8",), largest_loss=100.0, least_agreement=0.0)
+    as_it_is = gate.Config(formats=("int8",), largest_loss=100.0, least_agreement=0.0)
     exported_ptq = pipeline.export(as_it_is, ptq.name)
     images, labels = pipeline._data(fit).arrays("test", px=plan["px"])
     return {
@@ -62,7 +64,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=tuple(PLAN), default=tuple(PLAN))
     options = parser.parse_args()
     rows = {(n, s): row(n, s, options.data, options.runs) for n in options.only for s in PLAN[n]["seeds"]}
-    machine = runs.machine()
+    machine = environment.machine()
     images = int(next(iter(rows.values()))["images"])
     print(f"{machine['processor']}, {machine['cores']} cores; {images} test images, top-1 in percent.\n")
     print("| network | px | seed | float32 | QAT int8 | PTQ int8 | QAT - float | QAT agreement | CPU minutes |")

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import lite, runs
 from tfcompact.data.images import normalize
-from tfcompact.export import compare
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
-from tfcompact.types import Artifact, Normalization
+from tfcompact.export.gate import compare
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.runs import environment
+from tfcompact.tflite import runtime
 
 NETWORKS = ("efficientnet_lite0", "squeezenet_1.1")
 WAYS = (
@@ -65,7 +66,7 @@ def answers(pipeline: Pipeline, format: str, parent: str, images: np.ndarray) ->
     """The exported file of run `parent`, and its probabilities `[n, classes]` for uint8 `[n, px, px, 3]`."""
     exported = pipeline.export(configured("export", {"formats": [format]}), parent)
     (artifact,) = exported.artifacts
-    return artifact, lite.LiteModel(exported.path / artifact.path)(images)
+    return artifact, runtime.LiteModel(exported.path / artifact.path)(images)
 
 
 def both_ways(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> str:
@@ -127,7 +128,7 @@ def main() -> None:
             ]
             tied = int(((given == given.max(1, keepdims=True)).sum(1) > 1).sum())
             agreements.append(f"{name} | {way} | {' | '.join(cells)} | {tied}")
-    machine = runs.machine()
+    machine = environment.machine()
     print(f"{machine['processor']}, {machine['cores']} cores; photographs: {counted}; shares in percent.\n")
     table("network | file | way | MB | top-1 | top-5", rows)
     where = ("last tensor alone", "8-bit network", "file", "file, train", "file, held out")

@@ -23,11 +23,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from tfcompact.backend import keras, keras_cv, tf
 from tfcompact.data import Augment, open_images
 from tfcompact.data.collection import cores
 from tfcompact.data.images import normalize
-from tfcompact.types import Normalization
+from tfcompact.frameworks import keras, keras_cv, tf
+from tfcompact.records.artifact import Normalization
 
 AREA, ASPECT = (0.35, 1.0), (3 / 4, 4 / 3)
 FOREVER = 10_000  # epochs

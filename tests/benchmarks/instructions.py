@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfcompact.errors import UserError
-from tfcompact.measure import emulated
-from tfcompact.measure.bundle import build_bundle
+from tfcompact.measure.backends import emulated
+from tfcompact.measure.backends.bundle import build_bundle
 
 CPUS = ("cortex-a53", "cortex-a76")
 UNLOWERED = ("mobilenet_v3_small", "mobilenet_v3_large")

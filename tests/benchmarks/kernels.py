@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcompact import isolation, lite
+from tfcompact.tflite import pieces, runtime
 
 ALLOWED = 2
 
@@ -28,15 +28,15 @@ def main() -> int:
     largest: dict[str, int] = {}
     where: dict[str, str] = {}
     for file in options.files:
-        px = lite.LiteModel(file).image_px
+        px = runtime.LiteModel(file).image_px
         ramp = np.linspace(0, 255, px).astype(np.uint8)
         images = [
             np.random.default_rng(0).integers(0, 256, (px, px, 3)).astype(np.uint8),
             np.stack([np.add.outer(ramp // 2, ramp // 2), *[np.tile(ramp, (px, 1))] * 2], -1),
         ]
-        values = [isolation.integers(file, image) for image in images]
-        for piece in isolation.pieces(file):
-            found = max(isolation.largest_difference(piece, v, "xnnpack", "reference") for v in values)
+        values = [pieces.integers(file, image) for image in images]
+        for piece in pieces.pieces(file):
+            found = max(pieces.largest_difference(piece, v, "xnnpack", "reference") for v in values)
             count[piece.kind] += 1
             if found > largest.get(piece.kind, -1):
                 largest[piece.kind], where[piece.kind] = found, f"{file.parts[-3]}: {piece.name.split(';')[0]}"

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcompact import latency, runs, space, untrained
-from tfcompact.measure import latency_table, meters
+from tfcompact.export.candidate import int8_file, keeping
+from tfcompact.files import write_json
+from tfcompact.latency import cost_table, making, meters
+from tfcompact.models import space
 
 SPACE = space.Space(
     px=(64, 96),
@@ -64,11 +66,11 @@ def main() -> int:
     for name in options.devices:
         meter = meters.HostMeter() if name == "host" else meters.ProxyMeter(name)
         networks = ((file.stem, file.read_bytes()) for file in made_of)
-        table = latency_table.make(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
+        table = making.make(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
         measured = np.array(_whole(judged, meter, options.cache / f"{name}-whole.json"))
         predicted = np.array([table.predict(file) for file in judged])
         errors = 100 * np.abs(predicted / measured - 1)
-        ranks = latency.rank_correlation(predicted, measured)
+        ranks = cost_table.rank_correlation(predicted, measured)
         median, p90 = np.percentile(errors, (50, 90))
         print(
             f"| {table.setting.device.name} | {table.setting.unit} | {len(table.alone)} | {len(judged)} "
@@ -93,7 +95,7 @@ def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list
 
 def _file(directory: Path, architecture: space.Architecture) -> Path:
     name = hashlib.sha256(json.dumps(architecture.to_json(), sort_keys=True).encode()).hexdigest()[:12]
-    untrained.keeping(directory, name, lambda: untrained.int8_file(space.build(architecture)))
+    keeping(directory, name, lambda: int8_file(space.build(architecture)))
     return directory / f"{name}.tflite"
 
 
@@ -106,7 +108,7 @@ def _whole(files: Sequence[Path], meter: meters.Meter, kept: Path) -> list[float
         batch = missing[i : i + meter.together]
         costs = meter.costs([file for _, file in batch])
         known |= {name: cost for (name, _), cost in zip(batch, costs, strict=True)}
-        runs.write_json(kept, known)
+        write_json(kept, known)
     return [known[name] for name in names]
 
 

@@ -26,16 +26,24 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, graph, lite, loop, models, quantization, results, runs
-from tfcompact.backend import keras, tf
-from tfcompact.lowering import lower
+from tfcompact import files, models
+from tfcompact.compress.quantization import calibration, wrapping
+from tfcompact.compress.quantization.lowering import lower
+from tfcompact.compress.quantization.norm_as_addition import shifted
+from tfcompact.export import gate
+from tfcompact.frameworks import keras, tf
 from tfcompact.measure import host
-from tfcompact.pipeline import Pipeline, suitable_px
-from tfcompact.plots import INK, PALE, PALETTE, QUIET
-from tfcompact.recipe import configured
-from tfcompact.shifting import shifted
-from tfcompact.target import Target
-from tfcompact.types import Accuracy, Normalization
+from tfcompact.networks import rewrite
+from tfcompact.pipeline.pipeline import Pipeline, suitable_px
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.records.artifact import Normalization
+from tfcompact.records.measurement import Accuracy
+from tfcompact.report import measured_rows
+from tfcompact.report.plots import INK, PALE, PALETTE, QUIET
+from tfcompact.runs import environment, store
+from tfcompact.tflite import runtime
+from tfcompact.training.trainer import Teacher, Trainer
 
 NETWORKS = (
     "squeezenet_1.1",
@@ -70,14 +78,14 @@ def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
         spec = models.spec(name)
         network = models.build(name, px=px, classes=10, aux=True)
         noise = np.random.default_rng(0).normal(size=(BATCH, px, px, 3)).astype(np.float32)
-        parent = shifted(lower(graph.inference(network)), [noise])
-        qat = quantization.quantized(parent)
-        quantization.calibrate(qat, parent, [noise], Normalization((128.0,), (127.5,)), 99.99)
+        parent = shifted(lower(rewrite.inference(network)), [noise])
+        qat = wrapping.quantized(parent)
+        calibration.calibrate(qat, parent, [noise], Normalization((128.0,), (127.5,)), 99.99)
         fit_cost = _cost(network, noise, configured("fit", {}), spec.aux_weight or 0.0, None)
         config = configured("quantize", {})
-        qat_cost = _cost(qat, noise, config, 0.0, loop.Teacher(parent, config.distill))
+        qat_cost = _cost(qat, noise, config, 0.0, Teacher(parent, config.distill))
         file.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_json(file, {"fit_ms_an_image": 1e3 * fit_cost, "qat_ms_an_image": 1e3 * qat_cost})
+        files.write_json(file, {"fit_ms_an_image": 1e3 * fit_cost, "qat_ms_an_image": 1e3 * qat_cost})
     row = json.loads(file.read_text())
 
     def share(minutes: float, cost_ms: float, epochs: int) -> int:
@@ -89,13 +97,13 @@ def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
     )
 
 
-def _cost(network: Any, images: np.ndarray, config: Any, aux: float, teacher: loop.Teacher | None) -> float:
+def _cost(network: Any, images: np.ndarray, config: Any, aux: float, teacher: Teacher | None) -> float:
     """Processor seconds of an image in a training step, the least of five steps."""
 
     class TenClasses:
         classes = tuple(range(10))
 
-    trainer = loop.Trainer(network, config, TenClasses, aux, teacher)
+    trainer = Trainer(network, config, TenClasses, aux, teacher)
     trainer.compile(optimizer=keras.optimizers.AdamW())
     labels = tf.one_hot(np.arange(len(images)) % 10, 10)
     step = tf.function(lambda: trainer.train_step((tf.constant(images), labels)))
@@ -108,7 +116,7 @@ def _cost(network: Any, images: np.ndarray, config: Any, aux: float, teacher: lo
     return min(seconds) / len(images)
 
 
-def train(name: str, data: str, root: Path, until: str) -> dict[str, runs.Run]:
+def train(name: str, data: str, root: Path, until: str) -> dict[str, store.Run]:
     """The finished runs of one network: fit, qat, ptq and their exports, as far as `until` asks."""
     pipeline = Pipeline(Target(name, data=data, runs=root), Console(stderr=True))
     px = suitable_px(pipeline.spec, 32)
@@ -123,12 +131,12 @@ def train(name: str, data: str, root: Path, until: str) -> dict[str, runs.Run]:
     options = common | {"epochs": QAT_EPOCHS, "epoch_images": qat_images}
     qat = pipeline.run("quantize", configured("quantize", options), fit.name)
     found |= {"qat": qat, "ptq": ptq}
-    found["qat_export"] = pipeline.export(export.Config(formats=("int8", "float32"), **ANY), qat.name)
-    found["ptq_export"] = pipeline.export(export.Config(formats=("int8",), **ANY), ptq.name)
+    found["qat_export"] = pipeline.export(gate.Config(formats=("int8", "float32"), **ANY), qat.name)
+    found["ptq_export"] = pipeline.export(gate.Config(formats=("int8",), **ANY), ptq.name)
     return found
 
 
-def tested(name: str, found: dict[str, runs.Run], root: Path) -> dict[str, Any]:
+def tested(name: str, found: dict[str, store.Run], root: Path) -> dict[str, Any]:
     """Test accuracy in percent of the three exported files, kept beside the runs."""
     made = {"float": ("qat_export", "float32"), "qat": ("qat_export", "int8"), "ptq": ("ptq_export", "int8")}
     record = root / "tested" / f"{found['qat_export'].name}-{found['ptq_export'].name}.json"
@@ -145,15 +153,16 @@ def tested(name: str, found: dict[str, runs.Run], root: Path) -> dict[str, Any]:
     for column, (run, format) in made.items():
         artifact = next(a for a in found[run].artifacts if a.format == format)
         judged: Accuracy = host.accuracy(
-            lite.LiteModel(found[run].path / artifact.path, threads=2), host.TestImages(batches, "test", data.digest)
+            runtime.LiteModel(found[run].path / artifact.path, threads=2),
+            host.TestImages(batches, "test", data.digest),
         )
         row[column] = 100 * judged.top1
     record.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_json(record, row)
+    files.write_json(record, row)
     return row
 
 
-def timed(exports: dict[str, runs.Run], rounds: int) -> dict[tuple[str, str, int], float]:
+def timed(exports: dict[str, store.Run], rounds: int) -> dict[tuple[str, str, int], float]:
     """Median wall milliseconds of (network, format, threads), all files in turns in this process."""
     keys = [(name, format, threads) for name in exports for format in ("float32", "int8") for threads in (1, 2)]
     subjects = []
@@ -164,7 +173,7 @@ def timed(exports: dict[str, runs.Run], rounds: int) -> dict[tuple[str, str, int
     return {key: statistics.median(row.wall_ms) for key, row in zip(keys, rows, strict=True)}
 
 
-def elsewhere(exports: dict[str, runs.Run], root: Path) -> list[dict[str, Any]]:
+def elsewhere(exports: dict[str, store.Run], root: Path) -> list[dict[str, Any]]:
     """What phones, and emulated processors, were measured to take for the exported files: a line for each row there
     is of `tfcompact measure RUN --device android` or `emulated`."""
     return [
@@ -177,7 +186,7 @@ def elsewhere(exports: dict[str, runs.Run], root: Path) -> list[dict[str, Any]]:
             "flags": " ".join(row.flags),
         }
         for name, run in exports.items()
-        for row in results.measured(root, name).rows
+        for row in measured_rows.measured(root, name).rows
         if row.run == run.name and row.setting.device_kind != "host" and row.cost is not None
     ]
 
@@ -208,7 +217,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="timed runs of each file")
     options = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
-    exports: dict[str, runs.Run] = {}
+    exports: dict[str, store.Run] = {}
     for name in options.only:
         found = train(name, options.data, options.runs, options.until)
         if options.until != "fit":
@@ -228,7 +237,7 @@ def main() -> None:
             _csv(lines, options.out / "leaderboard-devices.csv")
 
 
-def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any], cost: dict[str, float]) -> dict[str, Any]:
+def columns(name: str, found: dict[str, store.Run], judged: dict[str, Any], cost: dict[str, float]) -> dict[str, Any]:
     """One row of the board, without latency. Accuracies in percent, sizes in bytes."""
     artifacts = {a.format: a for a in found["qat_export"].artifacts}
     checks = artifacts["int8"].checks
@@ -257,7 +266,7 @@ def columns(name: str, found: dict[str, runs.Run], judged: dict[str, Any], cost:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The board in Markdown, and what it comes to."""
-    machine = runs.machine()
+    machine = environment.machine()
     count = next(iter(rows.values()))["test_images"]
     lines = [
         f"{machine['processor']}, {machine['cores']} cores; {count:,} test images, top-1 in percent.",

@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from tfcompact import delegation, export, lite, lowering, models, quantization
-from tfcompact.backend import keras
-from tfcompact.graph import calls, rewrite
+from tfcompact import models
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
+from tfcompact.export import converter
+from tfcompact.frameworks import keras
 from tfcompact.measure.host import this_device
 from tfcompact.models.layers import ChannelSlice
-from tfcompact.types import Normalization
+from tfcompact.networks.rewrite import calls, rewrite
+from tfcompact.records.artifact import Normalization
+from tfcompact.tflite import runtime
 
 L = keras.layers
 
@@ -63,9 +66,9 @@ def merged(model: Any) -> tuple[Any, int]:
 
 
 def file_of(network: Any, images: np.ndarray) -> bytes:
-    qat = quantization.quantized(network)
-    quantization.calibrate(qat, network, [images], quantization.on_grid(Normalization()), 99.99)
-    return export.convert(delegation.shipped(qat), "int8", images[:4])
+    qat = wrapping.quantized(network)
+    calibration.calibrate(qat, network, [images], calibration.on_grid(Normalization()), 99.99)
+    return converter.convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 
 def main() -> None:
@@ -91,7 +94,9 @@ def main() -> None:
         together, groups = merged(apart)
         expected = apart(images[:2]).numpy()
         difference = np.abs(together(images[:2]).numpy() - expected).max() / np.abs(expected).max()
-        files = {way: lite.LiteModel(file_of(net, images)) for way, net in (("apart", apart), ("merged", together))}
+        files = {
+            way: runtime.LiteModel(file_of(net, images)) for way, net in (("apart", apart), ("merged", together))
+        }
         for file in files.values():
             file.set(file.prepared(pixels[:1]))
             for _ in range(5):

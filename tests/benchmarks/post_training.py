@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from tfcompact import export, graph, lite, runs
 from tfcompact.data.images import normalize
-from tfcompact.pipeline import Pipeline
-from tfcompact.recipe import configured
-from tfcompact.target import Target
+from tfcompact.export import gate, verified_file
+from tfcompact.networks import rewrite
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.target import Target
+from tfcompact.runs import environment, store
+from tfcompact.tflite import runtime
 
 PX, FIT_EPOCHS, QAT_EPOCHS = 64, 14, 2  # a fit of some three CPU minutes
 NETWORKS = ("mobilenet_v2_0.35", "mobilenet_v3_small")
@@ -61,7 +64,7 @@ def rows(name: str, data: str, root: Path) -> tuple[dict[str, Row], np.ndarray]:
     pipeline = Pipeline(Target(name, data=data, px=PX, runs=root), Console(stderr=True))
     fit = pipeline.run("fit", configured("fit", {"epochs": FIT_EPOCHS}))
     images, labels = pipeline._data(fit).arrays("test", px=PX)
-    floats = pipeline.export(export.Config(formats=("float32", "float16", "dynamic"), **ANY), fit.name)
+    floats = pipeline.export(gate.Config(formats=("float32", "float16", "dynamic"), **ANY), fit.name)
     found = {f"export, {a.format}": _row(floats.path / a.path, a.format, images) for a in floats.artifacts}
     found["export, int16x8"] = _row(int16x8(pipeline, fit, root / "files" / name / fit.name), "int16x8", images)
     engine = litert_quantizer(pipeline, fit, floats, root / "files" / name / fit.name)
@@ -69,25 +72,25 @@ def rows(name: str, data: str, root: Path) -> tuple[dict[str, Row], np.ndarray]:
     for way, options in WAYS.items():
         config = configured("quantize", {"calibration_images": CALIBRATION} | options)
         quantized = pipeline.run("quantize", config, fit.name)
-        exported = pipeline.export(export.Config(formats=("int8",), **ANY), quantized.name)
+        exported = pipeline.export(gate.Config(formats=("int8",), **ANY), quantized.name)
         found[way] = _row(exported.path / exported.artifacts[0].path, "int8", images)
     return found, labels
 
 
-def int16x8(pipeline: Pipeline, fit: runs.Run, directory: Path) -> Path:
+def int16x8(pipeline: Pipeline, fit: store.Run, directory: Path) -> Path:
     """The int16x8 file of a fit run, made unless it is there."""
     path = directory / "model.int16x8.tflite"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        data, network = pipeline._data(fit), graph.inference(pipeline.load(fit.name))
+        data, network = pipeline._data(fit), rewrite.inference(pipeline.load(fit.name))
         images, labels = data.arrays("validation", px=PX, limit=500)
-        evidence = export.Evidence(images, labels, data.arrays("train", px=PX, limit=CALIBRATION)[0])
+        evidence = gate.Evidence(images, labels, data.arrays("train", px=PX, limit=CALIBRATION)[0])
         source = pipeline._source(fit, network, network)
-        export.export(source, "int16x8", export.Config(**ANY), evidence, directory)
+        verified_file.export(source, "int16x8", gate.Config(**ANY), evidence, directory)
     return path
 
 
-def litert_quantizer(pipeline: Pipeline, fit: runs.Run, floats: runs.Run, directory: Path) -> Path:
+def litert_quantizer(pipeline: Pipeline, fit: store.Run, floats: store.Run, directory: Path) -> Path:
     """What litert-quantizer's static int8 recipe makes of the float32 file, made unless it is there."""
     path = directory / "litert_quantizer.int8.tflite"
     if not path.exists():
@@ -95,7 +98,7 @@ def litert_quantizer(pipeline: Pipeline, fit: runs.Run, floats: runs.Run, direct
 
         directory.mkdir(parents=True, exist_ok=True)
         file = next(floats.path / a.path for a in floats.artifacts if a.format == "float32")
-        images = lite.LiteModel(file).prepared(pipeline._data(fit).arrays("train", px=PX, limit=CALIBRATION)[0])
+        images = runtime.LiteModel(file).prepared(pipeline._data(fit).arrays("train", px=PX, limit=CALIBRATION)[0])
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             engine = quantizer.Quantizer(str(file), recipe.static_wi8_ai8())
             samples = [{"image": image[np.newaxis]} for image in images]
@@ -106,7 +109,7 @@ def litert_quantizer(pipeline: Pipeline, fit: runs.Run, floats: runs.Run, direct
 
 def _row(path: Path, format: str, images: np.ndarray, normalization: Any = None) -> Row:
     """`normalization` for a file without metadata, whose int8 input has a grid of its own and not the pixels'."""
-    model = lite.LiteModel(path)
+    model = runtime.LiteModel(path)
     if normalization is None:
         probabilities = model(images)
     else:
@@ -115,7 +118,7 @@ def _row(path: Path, format: str, images: np.ndarray, normalization: Any = None)
         values = normalize(images.astype(np.float32), normalization)
         grid = np.clip(np.round(values / scale) + zero_point, -128, 127).astype(np.int8)
         probabilities = model.dequantized(model.raw(grid))
-    return Row(format, probabilities, path.stat().st_size / 1e6, lite.partitions(path).count)
+    return Row(format, probabilities, path.stat().st_size / 1e6, runtime.partitions(path).count)
 
 
 def print_table(name: str, found: dict[str, Row], labels: np.ndarray) -> None:
@@ -143,7 +146,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
     options = parser.parse_args()
     tables = {name: rows(name, options.data, options.runs) for name in options.only}
-    machine = runs.machine()
+    machine = environment.machine()
     images = len(next(iter(tables.values()))[1])
     print(
         f"{machine['processor']}, {machine['cores']} cores; {images} test images, top-1 and agreement with the "

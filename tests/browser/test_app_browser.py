@@ -97,9 +97,9 @@ def lite0(photographs, tmp_path_factory) -> Path:
         pytest.skip("EfficientNet-Lite0's weights are not installed; make weights")
     from rich.console import Console
 
-    from tfcompact.pipeline import Pipeline
-    from tfcompact.recipe import configured
-    from tfcompact.target import Target
+    from tfcompact.pipeline.pipeline import Pipeline
+    from tfcompact.pipeline.recipe import configured
+    from tfcompact.pipeline.target import Target
 
     root = tmp_path_factory.mktemp("lite0") / "runs"
     target = Target("efficientnet_lite0", data=f"imagenet:{photographs[0].parent}", px=224, runs=root)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcompact import delegation, export, lite, lowering, quantization
-from tfcompact.backend import keras, tf
-from tfcompact.measure.backends import Job
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
+from tfcompact.export.converter import convert
+from tfcompact.frameworks import keras, tf
+from tfcompact.measure.backends.backend import Job
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
-from tfcompact.types import Artifact, Normalization
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.tflite import runtime
 
 PX = 16
 
@@ -24,11 +26,11 @@ def write(folder: Path) -> dict[str, Path]:
     model = keras.Model(inputs, logits(x, 10, dropout=0.0))
     images = np.random.default_rng(1).uniform(-1, 1, (16, PX, PX, 3)).astype(np.float32)
     low = lowering.lower(model)
-    qat = quantization.quantized(low)
-    quantization.calibrate(qat, low, [images], quantization.on_grid(Normalization()), 99.99)
+    qat = wrapping.quantized(low)
+    calibration.calibrate(qat, low, [images], calibration.on_grid(Normalization()), 99.99)
     contents = {
-        "int8": export.convert(delegation.shipped(qat), "int8", images[:4]),
-        "float32": export.convert(model, "float32", images[:4]),
+        "int8": convert(for_xnnpack.shipped(qat), "int8", images[:4]),
+        "float32": convert(model, "float32", images[:4]),
         "unlowered": _stock(model, images),
     }
     paths = {name: folder / f"{name}.tflite" for name in contents}
@@ -39,7 +41,7 @@ def write(folder: Path) -> dict[str, Path]:
 
 def job(path: Path, **options) -> Job:
     """A short job for one of these files, with an image of noise."""
-    model = lite.LiteModel(path)
+    model = runtime.LiteModel(path)
     artifact = Artifact(
         model="small",
         run="export-0",
@@ -56,7 +58,7 @@ def job(path: Path, **options) -> Job:
     return Job(path, artifact, image=image(model).tobytes(), remote=str(path), **(short | options))
 
 
-def image(model: lite.LiteModel) -> np.ndarray:
+def image(model: runtime.LiteModel) -> np.ndarray:
     """One image of noise, as the file takes it."""
     noise = np.random.default_rng(2).uniform(-1, 1, (1, PX, PX, 3))
     return noise.astype(np.float32) if model.input_dtype == np.float32 else (noise * 127).astype(model.input_dtype)
@@ -64,7 +66,7 @@ def image(model: lite.LiteModel) -> np.ndarray:
 
 def answer(path: Path, delegate: str = "xnnpack") -> bytes:
     """What this computer's Python runtime says of `image`, as raw bytes."""
-    model = lite.LiteModel(path, delegate=delegate)
+    model = runtime.LiteModel(path, delegate=delegate)
     return model.raw(image(model)).tobytes()
 
 

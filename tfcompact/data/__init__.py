@@ -19,12 +19,13 @@ from pathlib import Path
 from tfcompact.data import imagenet
 from tfcompact.data.augment import NO_AUGMENT, Augment
 from tfcompact.data.bundled import SETS, open_bundled
-from tfcompact.data.cache import MAX_BYTES, directory
+from tfcompact.data.cache import MAX_BYTES
 from tfcompact.data.folders import LAYOUT, open_folder
 from tfcompact.data.images import escape
 from tfcompact.data.imageset import ImageSet
 from tfcompact.data.tfds import PREFIX, open_tfds
 from tfcompact.errors import UserError, suggestion
+from tfcompact.files import cache_directory
 
 __all__ = ["NO_AUGMENT", "Augment", "ImageSet", "absolute", "is_name", "open_images"]
 
@@ -47,7 +48,7 @@ def open_images(
     `skip_unreadable`, files that cannot be decoded are left out and listed in `notes`. Raises `UserError`, one line,
     for anything wrong with the source.
     """
-    kept = directory(cache)
+    kept = cache_directory(cache)
     if source in SETS:
         collection = open_bundled(source, kept)
     elif source.startswith(imagenet.PREFIX):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tfcompact.backend import keras_cv, tf
 from tfcompact.data.randomness import stateless
+from tfcompact.frameworks import keras_cv, tf
 from tfcompact.options import opt, require
 
 ASPECT = 4 / 3  # of a crop, at most, either way: the range of Szegedy et al. 2014, arXiv:1409.4842, section 6

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfcompact.backend import keras
 from tfcompact.data.collection import Collection
 from tfcompact.data.images import Pixels
-from tfcompact.data.scan import sha256
 from tfcompact.data.splits import Split
+from tfcompact.data.verified import sha256
 from tfcompact.errors import UserError
+from tfcompact.frameworks import keras
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 TIMEOUT_S = 8.0  # for a server to answer at all

@@ -26,22 +26,6 @@ MAX_BYTES = 4 * 2**30
 SUFFIX = ".u8"
 
 
-def directory(cache: Path | None) -> Path:
-    """The directory for everything that can be computed again; made if missing.
-
-    Given, or `tfcompact` below `$XDG_CACHE_HOME` or `~/.cache`. Raises `UserError` where it cannot be written.
-    """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache or home / "tfcompact"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the cache {path} ({error.strerror}); give another with --cache") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"the cache {path} is not writable; give another with --cache")
-    return path
-
-
 class Store:
     """Records of `side` x `side` px of the images of one collection, found by content hash.
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from tfcompact.data.collection import Collection
 from tfcompact.data.images import SUFFIXES, Pixels, decode, escape
-from tfcompact.data.scan import Seen, scan, sha256
 from tfcompact.data.splits import Split
+from tfcompact.data.verified import Seen, scan, sha256
 from tfcompact.errors import UnreadableImage, UserError
 
 SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}

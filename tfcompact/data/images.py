@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tfcompact.errors import UnreadableImage
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 Pixels = npt.NDArray[np.uint8]
 

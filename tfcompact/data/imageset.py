@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfcompact.backend import tf
 from tfcompact.data.augment import Augment
+from tfcompact.data.batches import training_batches
 from tfcompact.data.cache import Store
 from tfcompact.data.collection import Collection, cores
+from tfcompact.data.feed import from_files, from_memory, from_python
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
-from tfcompact.data.pipeline import training_batches
-from tfcompact.data.reading import from_files, from_memory, from_python
 from tfcompact.data.splits import SPLITS, Split, split
-from tfcompact.types import Normalization
+from tfcompact.frameworks import tf
+from tfcompact.records.artifact import Normalization
 
 MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
 LISTED = 20  # duplicates named one by one; of more, the number

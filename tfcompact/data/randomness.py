@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from tfcompact.backend import keras_cv, tf
+from tfcompact.frameworks import keras_cv, tf
 
 # The modules of keras_cv.src that call tf.random.* in layers used here. A test looks through the traced graphs for
 # stateful random operations, so that a new layer cannot bring in another module unnoticed.

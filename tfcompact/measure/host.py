@@ -23,11 +23,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from tfcompact import lite
 from tfcompact.errors import UserError
-from tfcompact.isolation import up_to_logits
 from tfcompact.options import opt, require, require_choice
-from tfcompact.types import SCHEMA, Accuracy, Artifact, Device, Measurement
+from tfcompact.records.artifact import Artifact
+from tfcompact.records.device import Device
+from tfcompact.records.measurement import SCHEMA, Accuracy, Measurement
+from tfcompact.tflite import flatbuffer, runtime
+from tfcompact.tflite.pieces import up_to_logits
 
 FEWEST_RUNS = 50
 TURN = 5
@@ -48,7 +50,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(len(self.threads) > 0 and min(self.threads) >= 1, "threads", self.threads, "numbers of at least 1")
-        require_choice("delegate", self.delegate, lite.DELEGATES)
+        require_choice("delegate", self.delegate, runtime.DELEGATES)
         require(self.warmup >= 1, "warmup", self.warmup, "at least 1")
         require(self.repeats >= FEWEST_RUNS, "repeats", self.repeats, f"at least {FEWEST_RUNS}")
         require(self.min_seconds >= 0, "min_seconds", self.min_seconds, "0 or more")
@@ -118,7 +120,7 @@ def this_device() -> Device:
     return Device("host", f"host-{name}", processor, os.cpu_count() or 1, platform.platform())
 
 
-def accuracy(model: lite.LiteModel, test: TestImages) -> Accuracy:
+def accuracy(model: runtime.LiteModel, test: TestImages) -> Accuracy:
     """The shares of `test` whose label is the model's first, and among its first five.
 
     Equal probabilities, frequent in 8 bits, count in the order of the classes.
@@ -140,7 +142,7 @@ def peak_memory_mb(path: Path, *, threads: int = 1, delegate: str = "xnnpack") -
     """
     if not Path("/proc/self/status").exists():
         return None
-    resolver = lite.DELEGATES[delegate].name
+    resolver = runtime.DELEGATES[delegate].name
     command = [sys.executable, "-c", _MEMORY_PROBE, str(path), str(threads), resolver]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode != 0:
@@ -169,8 +171,8 @@ class _Timed:
     """A subject with its loaded model, and the samples taken so far in ns."""
 
     subject: Subject
-    model: lite.LiteModel
-    pieces: lite.Partitions | None
+    model: runtime.LiteModel
+    pieces: runtime.Partitions | None
     memory_mb: float | None
     accuracy: Accuracy | None
     wall_ns: list[int] = field(default_factory=list)
@@ -214,21 +216,21 @@ def _prepare(subject: Subject) -> _Timed:
     path, artifact = subject.path, subject.artifact
     if not path.is_file() or path.stat().st_size != artifact.bytes:
         raise UserError(f"{path} is not the file its artifact describes ({artifact.bytes} bytes); export it again")
-    model = lite.LiteModel(path, threads=subject.threads, delegate=subject.delegate)
+    model = runtime.LiteModel(path, threads=subject.threads, delegate=subject.delegate)
     px = model.image_px
     pixels = np.random.default_rng(0).integers(0, 256, (1, px, px, 3), np.uint8)
     model.set(model.prepared(pixels))
     found = accuracy(model, subject.test) if subject.test is not None else None
     prepared = model.prepared(pixels)
-    timed: lite.Source = path
+    timed: flatbuffer.Source = path
     if not subject.softmax:
         timed = up_to_logits(path)
-        model = lite.LiteModel(timed, threads=subject.threads, delegate=subject.delegate)
+        model = runtime.LiteModel(timed, threads=subject.threads, delegate=subject.delegate)
     model.set(prepared)
     return _Timed(
         subject,
         model,
-        lite.partitions(timed, threads=subject.threads) if subject.delegate == "xnnpack" else None,
+        runtime.partitions(timed, threads=subject.threads) if subject.delegate == "xnnpack" else None,
         peak_memory_mb(path, threads=subject.threads, delegate=subject.delegate),
         found,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 
 BN_EPSILON = 1e-3  # TF-slim and keras.applications, for every family here
 # The published momenta (0.99 to 0.9997) belong to runs of 100,000 steps and more; `fit` re-estimates the statistics.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, logits
 
 

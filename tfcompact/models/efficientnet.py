@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier, conv, depthwise, drop, round_channels, squeeze_excite
 from tfcompact.models.spec import IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import flat_index, timm_blocks, timm_separable, torchvision_blocks

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier, conv, round_channels
 from tfcompact.models.efficientnet import BLOCKS, mbconv, places, timm
 from tfcompact.models.spec import ModelSpec, PackagedWeights, Params, TorchWeights
 from tfcompact.models.torch_names import efficientnet_pytorch
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 PIXELS = Normalization((127.0,), (128.0,))
 """What the published weights were trained with (tensorflow/tpu, efficientnet_lite_builder.py).

@@ -11,12 +11,12 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier, conv
 from tfcompact.models.efficientnet import PARTS, mbconv, places, residual
 from tfcompact.models.spec import HALVES, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split, timm_blocks, torchvision_blocks
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 
 class Row(NamedTuple):

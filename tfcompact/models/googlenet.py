@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models import blocks
 from tfcompact.models.branches import MAXIMUM, Branch, C, Conv, mixed
 from tfcompact.models.spec import HALVES, ModelSpec, Params, TorchWeights

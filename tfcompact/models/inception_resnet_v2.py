@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import activation, biased, classifier
 from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, V, auxiliary, mixed, slim_conv, stem, timm_branch
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models import blocks
 from tfcompact.models.branches import AVERAGE, MAXIMUM, Branch, C, Conv, Pool, mixed, slim_conv
 from tfcompact.models.spec import ModelSpec, Params

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier
 from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, Fork, V, auxiliary, mixed, slim_conv, stem
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights

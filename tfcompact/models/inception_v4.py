@@ -8,20 +8,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier
-from tfcompact.models.branches import (
-    AVERAGE,
-    SHRINK,
-    Branch,
-    C,
-    Fork,
-    V,
-    auxiliary,
-    mixed,
-    slim_conv,
-    timm_branch,
-)
+from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, Fork, V, auxiliary, mixed, slim_conv, timm_branch
 from tfcompact.models.spec import HALVES, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split
 

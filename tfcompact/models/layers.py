@@ -1,6 +1,6 @@
 """The few layers that Keras does not have. Each is one tensor operation, so that it can be quantized as one."""
 
-from tfcompact.backend import keras, tf
+from tfcompact.frameworks import keras, tf
 
 CUSTOM: dict[str, type] = {}
 """Our layers and quantizers by class name: what loading a saved model needs to know."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier, conv, depthwise, round_channels, squeeze_excite
 from tfcompact.models.spec import IMAGENET, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split, timm_blocks, timm_separable

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, depthwise, logits
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import timm_separable

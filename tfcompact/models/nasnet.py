@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import activation, bare, classifier, conv, drop, logits, norm, separable
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import activation, classifier, squeeze_excite
 from tfcompact.models.blocks import conv as _conv
 from tfcompact.models.spec import CAFFE, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights

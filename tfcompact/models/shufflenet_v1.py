@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from math import ceil
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import activation, classifier, conv, depthwise
 from tfcompact.models.spec import ModelSpec, Params
 

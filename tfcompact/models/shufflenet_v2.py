@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import classifier, conv, depthwise
 from tfcompact.models.spec import IMAGENET, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tfcompact.errors import UserError
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 
 
 class Params(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.backend import keras
+from tfcompact.frameworks import keras
 from tfcompact.models.blocks import activation, biased, drop
 from tfcompact.models.spec import CAFFE, IMAGENET, ModelSpec, PackagedWeights, Params, TorchWeights
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tfcompact.backend import keras, tf
+from tfcompact.frameworks import keras, tf
 from tfcompact.options import opt
-from tfcompact.training import Training
-from tfcompact.types import Context
+from tfcompact.training.context import Context
+from tfcompact.training.hyperparameters import Training
 
 FROM: tuple[str, ...] = ()
 
@@ -29,7 +29,7 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
     Auxiliary heads, which have their weight in the architecture's `aux_weight`, are trained and kept. Raises
     `UserError` where the loss stops being a number.
     """
-    from tfcompact import loop
+    from tfcompact.training import loop
 
     policy = _policy(config.precision)
     network = _with_precision(model, policy)
@@ -50,7 +50,7 @@ def _policy(precision: str) -> str:
 
 def _with_precision(model: Any, policy: str) -> Any:
     """A copy of `model` that computes in `policy`; variables, and so weights, stay float32."""
-    from tfcompact.graph import rewrite
+    from tfcompact.networks.rewrite import rewrite
 
     copies: dict[str, Any] = {}
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tfcompact.compress.quantization.ranges import RANGES
 from tfcompact.options import opt, require, require_choice
-from tfcompact.training import Training
-from tfcompact.types import RANGES, Context
+from tfcompact.training.context import Context
+from tfcompact.training.hyperparameters import Training
 
 FROM = ("fit",)
 CORRECTION_IMAGES = 128  # all their activations between two layers are held in memory
@@ -53,11 +54,12 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
     The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent; with
     `equalize` and `correct_bias` also what those changed. Raises `UserError` for a layer that has no rule.
     """
-    from tfcompact import equalization, loop, quantization
+    from tfcompact.compress.quantization import calibration, equalization, wrapping
+    from tfcompact.compress.quantization.lowering import lower
+    from tfcompact.compress.quantization.norm_as_addition import shifted
     from tfcompact.data.images import normalize
-    from tfcompact.graph import inference
-    from tfcompact.lowering import lower
-    from tfcompact.shifting import shifted
+    from tfcompact.networks.rewrite import inference
+    from tfcompact.training import evaluation, loop, trainer
 
     parent = lower(inference(model))
     found: dict[str, Any] = {}
@@ -71,8 +73,8 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
             yield normalize(images[start : min(start + 32, limit)], context.normalization)
 
     parent = shifted(parent, batches(len(images)))
-    qat = quantization.quantized(parent, learn_ranges=config.learn_ranges)
-    ranges = quantization.calibrate(
+    qat = wrapping.quantized(parent, learn_ranges=config.learn_ranges)
+    ranges = calibration.calibrate(
         qat, parent, batches(len(images)), context.normalization, config.percentile, config.ranges
     )
     context.log(f"{len(ranges)} ranges set from {len(images)} training images")
@@ -83,17 +85,17 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
         qat,
         config,
         context,
-        teacher=loop.Teacher(parent, config.distill) if config.distill and config.epochs else None,
+        teacher=trainer.Teacher(parent, config.distill) if config.distill and config.epochs else None,
         from_start=config.epochs > 0,
     )
     if config.learn_ranges:
-        qat = quantization.settled(qat, parent)
-        ranges = quantization.ranges_of(qat)
+        qat = wrapping.settled(qat, parent)
+        ranges = wrapping.ranges_of(qat)
     if not config.epochs:
-        notes["validation_accuracy"] = loop.evaluator(qat)(loop.validation(config, context))[1]
+        notes["validation_accuracy"] = evaluation.evaluator(qat)(evaluation.validation(config, context))[1]
     if config.sqnr_images:
         images, _ = context.data.arrays("validation", px=context.px, limit=config.sqnr_images)
-        ratio = quantization.signal_to_noise_db(qat, parent, normalize(images, context.normalization))
+        ratio = calibration.signal_to_noise_db(qat, parent, normalize(images, context.normalization))
         notes["sqnr_db"] = ratio
     notes["ranges"] = {name: list(ends) for name, ends in ranges.items()}
     return qat, notes | found

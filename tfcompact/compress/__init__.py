@@ -1,0 +1,1 @@
+"""Ways to make a network smaller, a package each."""

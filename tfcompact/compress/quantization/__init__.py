@@ -1,0 +1,1 @@
+"""Networks in 8 bits: rules, ranges, exact rewrites, and the way out to the converter."""

@@ -1,0 +1,223 @@
+"""What rounds kernels, biases and activations in training, as TFLite's integers will be rounded.
+
+The arithmetic is TFLite's (arXiv:1712.05877; the TFLite 8-bit specification): activations asymmetric per tensor,
+kernels symmetric per output channel in [-127, 127], biases in 32 bits. Which layer gets which is `quantization`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfcompact.frameworks import keras, tf, tfmot
+from tfcompact.models.layers import CUSTOM, ChannelShift, register
+
+L = keras.layers
+Wrapper = tfmot.quantization.keras.QuantizeWrapperV2
+CUSTOM["QuantizeWrapperV2"] = Wrapper
+
+
+@register
+class KernelQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a kernel to 8 bits, symmetric, with a range of its own for every index along `axis`.
+
+    The range is that of the weights as they are, at every call, so it is never stale. Gradients pass unchanged.
+    """
+
+    def __init__(self, axis: int):
+        self.axis = axis
+
+    def build(self, tensor_shape, name, layer):
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        step = tf.stop_gradient(_steps(inputs, self.axis))
+        return tf.grad_pass_through(lambda kernel: tf.round(kernel / step) * step)(inputs)
+
+    def get_config(self):
+        return {"axis": self.axis}
+
+
+@register
+class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a bias to a whole number of (input step x kernel step), the unit in which TFLite adds it up.
+
+    Small as it is, this rounding is what makes file and network agree: without it, one value in a thousand comes
+    out a step apart after the first layer, and every further layer multiplies such differences.
+    `input_step` is a variable that `calibrate` sets; at 0, before that, nothing is rounded. Where the range of the
+    input is learned, the step is that of `input_range` instead, as it is at every call.
+    """
+
+    def __init__(self, axis: int):
+        self.axis = axis
+        self.input_range: Any = None  # the variables of a learned `RangeQuantizer`
+
+    def build(self, tensor_shape, name, layer):
+        step = layer.add_weight("input_step", initializer="zeros", trainable=False)
+        return {"input_step": step, "kernel": layer._weight_vars[0][0]}  # the kernel's quantizer comes first
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        step = weights["input_step"]
+        if self.input_range is not None:
+            low, high = learned_ends(self.input_range)
+            step = (high - low) / 255
+        unit = step * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
+        rounded = tf.where(unit > 0, tf.round(inputs / tf.where(unit > 0, unit, 1.0)) * unit, inputs)
+        return inputs + tf.stop_gradient(rounded - inputs)
+
+    def get_config(self):
+        return {"axis": self.axis}
+
+
+@register
+class ShiftQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds the numbers of a `ChannelShift` to 8 bits over their own range, as it is at every call."""
+
+    def build(self, tensor_shape, name, layer):
+        return {}
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        low, high = shift_bounds(inputs)
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+    def get_config(self):
+        return {}
+
+
+def shift_bounds(shift: Any) -> tuple[Any, Any]:
+    """The range over which a `ChannelShift` is rounded; 0 is in it, as TFLite wants."""
+    return tf.minimum(tf.reduce_min(shift), 0.0), tf.maximum(tf.reduce_max(shift), 1e-3)
+
+
+@register
+class RangeQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
+    """Rounds a tensor to 8 bits over [output_min, output_max], variables that `calibrate` sets and training keeps.
+
+    Values outside are clipped, and pass no gradient; zero is always representable. If `learned`, each end is its
+    variable times a factor that is trained; `settled` gives a network whose variables hold the product. A factor is
+    positive, so that an end at 0 stays there and neither crosses it.
+    """
+
+    def __init__(self, learned: bool = False):
+        self.learned = learned
+        self.follows: Any = None  # the variables of another one, whose range is this one's too
+
+    def build(self, tensor_shape, name, layer):
+        def bound(end: str, value: float):
+            return layer.add_weight(f"{name}_{end}", initializer=keras.initializers.Constant(value), trainable=False)
+
+        variables = {"min_var": bound("min", -6.0), "max_var": bound("max", 6.0)}
+        if self.learned:
+            for end in ("min", "max"):
+                variables[f"{end}_log"] = layer.add_weight(f"{name}_{end}_log", initializer="zeros")
+        return variables
+
+    def __call__(self, inputs, training, weights, **kwargs):
+        weights = self.follows or weights
+        if "min_log" in weights:
+            return rounded_and_learned(inputs, *learned_ends(weights))
+        return tf.quantization.fake_quant_with_min_max_vars(inputs, weights["min_var"], weights["max_var"])
+
+    def get_config(self):
+        return {"learned": True} if self.learned else {}
+
+
+@register
+class LayerQuantization(tfmot.quantization.keras.QuantizeConfig):
+    """What is quantized of one layer: its kernel along `kernel_axis` (None: nothing), and its output if `output`,
+    over a range that is trained if `learned`."""
+
+    def __init__(self, kernel_axis: int | None, output: bool, learned: bool = False):
+        self.kernel_axis, self.output, self.learned = kernel_axis, output, learned
+
+    def get_weights_and_quantizers(self, layer):
+        if isinstance(layer, ChannelShift):
+            return [(layer.shift, ShiftQuantizer())]
+        if self.kernel_axis is None:
+            return []
+        pairs = [(getattr(layer, kernel_name(layer)), KernelQuantizer(self.kernel_axis))]
+        return pairs + ([(layer.bias, BiasQuantizer(self.kernel_axis))] if layer.use_bias else [])
+
+    def get_activations_and_quantizers(self, layer):
+        return []
+
+    def set_quantize_weights(self, layer, quantize_weights):
+        if isinstance(layer, ChannelShift):
+            (layer.shift,) = quantize_weights
+            return
+        for name, value in zip((kernel_name(layer), "bias"), quantize_weights, strict=False):
+            setattr(layer, name, value)
+
+    def set_quantize_activations(self, layer, quantize_activations):
+        pass
+
+    def get_output_quantizers(self, layer):
+        return [RangeQuantizer(self.learned)] if self.output else []
+
+    def get_config(self):
+        learned = {"learned": True} if self.learned else {}
+        return {"kernel_axis": self.kernel_axis, "output": self.output} | learned
+
+
+@register
+class FakeQuant(L.Layer):
+    """`x` rounded to 8 bits over a fixed range: what the converter reads a tensor's scale from."""
+
+    def __init__(self, low: float, high: float, **kwargs):
+        super().__init__(**kwargs)
+        self.low, self.high = low, high
+
+    def call(self, x):
+        # As in training: `..._min_max_args` breaks ties another way.
+        return tf.quantization.fake_quant_with_min_max_vars(x, self.low, self.high)
+
+    def get_config(self):
+        return super().get_config() | {"low": self.low, "high": self.high}
+
+
+RANGE_RATE = 10.0
+"""How much faster than a weight the logarithm of an end is trained: Adam moves any variable by about the learning
+rate a step, and a range is to change by a few percent in a short training (arXiv:1903.08066 gives thresholds a
+learning rate of their own for that, 1e-2 against 1e-6 for weights)."""
+
+
+def learned_ends(variables: Any) -> tuple[Any, Any]:
+    """A range's ends as they are now; of one that is not learned, its variables."""
+    if "min_log" not in variables:
+        return variables["min_var"], variables["max_var"]
+    low, high = (variables[f"{end}_var"] * tf.exp(RANGE_RATE * variables[f"{end}_log"]) for end in ("min", "max"))
+    return low, high
+
+
+@tf.custom_gradient
+def rounded_and_learned(x: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    """`x` rounded to 8 bits over [low, high], with the gradients of both ends.
+
+    TensorFlow's own gradients come from clipped values alone, so that they only ever widen a range to where nothing
+    is clipped (arXiv:1903.08066). What a wider step does to the values inside belongs to them: of
+    `round(x / step) * step` it is the rounding error over the step (arXiv:1902.08153, equation 3), here shared by the
+    two ends as in arXiv:2004.09576. They are scaled by 1 / sqrt(values * 255) (arXiv:1902.08153, section 2.2), so
+    that sums over whole tensors do not outweigh the weights where gradients are clipped by their common norm.
+    """
+    rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+    def gradients(upstream: Any) -> tuple[Any, Any, Any]:
+        through, to_low, to_high = tf.raw_ops.FakeQuantWithMinMaxVarsGradient(
+            gradients=upstream, inputs=x, min=low, max=high
+        )
+        inside = tf.reduce_sum(through * (rounded - x)) / (high - low)
+        scale = tf.math.rsqrt(255.0 * tf.cast(tf.size(x) / tf.shape(x)[0], tf.float32))
+        return through, scale * (to_low - inside), scale * (to_high + inside)
+
+    return rounded, gradients
+
+
+def _steps(kernel: Any, axis: int) -> Any:
+    """The kernel's quantization step for every index along `axis` and the axes after it, dimensions kept; 1/127 for
+    an empty one. (A depthwise kernel is [h, w, channels, multiplier], and its outputs are the last two.)"""
+    others = list(range(axis % kernel.shape.rank))
+    largest = tf.reduce_max(tf.abs(kernel), others, keepdims=True)
+    return tf.where(largest > 0, largest, 1.0) / 127
+
+
+def kernel_name(layer: Any) -> str:
+    return "depthwise_kernel" if isinstance(layer, L.DepthwiseConv2D) else "kernel"

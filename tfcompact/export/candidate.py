@@ -1,0 +1,125 @@
+"""A Keras network, never trained, as the int8 file it would become: what it costs to run does not depend on weights.
+
+This is how a search prices a candidate: `latency.Table.predict(int8_file(model))`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcompact import files, models
+from tfcompact.compress.quantization import rules, wrapping
+from tfcompact.compress.quantization.calibration import grid
+from tfcompact.compress.quantization.for_xnnpack import shipped
+from tfcompact.compress.quantization.lowering import lower
+from tfcompact.compress.quantization.norm_as_addition import shifted
+from tfcompact.compress.quantization.plan import rounding_plan
+from tfcompact.errors import UserError
+from tfcompact.export import converter
+from tfcompact.models import space
+from tfcompact.models.space import Architecture
+from tfcompact.records.artifact import Normalization
+
+RANGE = 6.0
+"""Of activations, about: no two are equal, so that values are rescaled where they are in a trained network's file,
+and none is far from another: XNNPACK takes no addition of scales far apart, as those of random networks may be."""
+
+
+def int8_file(model: Any) -> bytes:
+    """The int8 `.tflite` content of a float Keras network (image `[n, px, px, 3]` -> logits `[n, classes]`).
+
+    Its operators are those of the file that `quantize` and `export` make of the trained network; its answers mean
+    nothing. The model is not changed. Raises `UserError` for a layer that has no 8-bit form.
+    """
+    rng = np.random.default_rng(0)
+    parent = shifted(lower(model), [rng.uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)])
+    qat = wrapping.quantized(parent)
+    zero_point, step = grid(Normalization((128.0,), (127.5,)))
+    ranges = {rules.INPUT: (-zero_point * step, (255 - zero_point) * step)}
+    plan = rounding_plan(parent).outputs  # layer -> whose range it has
+    sources = {name: i for i, name in enumerate(dict.fromkeys(plan.values()))}
+    for name, by in plan.items():
+        end = RANGE * (1 + sources[by] / 1024)
+        fixed = isinstance(parent.get_layer(by), rules.L.Activation)
+        ranges[name] = rules.SIGMOID if fixed else (-end, end)
+    for name, (low, high) in ranges.items():
+        variables = qat.get_layer(name)._output_quantizer_vars
+        variables["min_var"].assign(low)
+        variables["max_var"].assign(high)
+    for layer in qat.layers:
+        weights = getattr(layer, "_weight_vars", ())  # of a kernel and, mostly, a bias
+        for variable, _, _ in weights[1:]:  # the converter drops a bias of zeros, which a trained network has not
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    calibration = np.zeros((1, *model.input_shape[1:]), np.float32)
+    return converter.convert(shipped(qat), "int8", calibration)
+
+
+def networks(
+    names: Sequence[str],
+    architectures: Sequence[Architecture] = (),
+    *,
+    px: int | None = None,
+    classes: int | None = None,
+    kept: Path | None = None,
+) -> Iterator[tuple[str, bytes]]:
+    """Name and file content of each: a `.tflite` file as it is, anything else as `int8_file` of it.
+
+    `names` are files and architectures of `models`, the latter built for `px` and `classes`, if given. Files made are
+    kept in the directory `kept`, if given, and not made again. Raises `UserError`, before any is built, for a name
+    that is neither.
+    """
+    for name in names:
+        if not name.endswith(".tflite"):
+            models.spec(name)
+        elif not Path(name).is_file():
+            raise UserError(f"there is no file {name}; give a .tflite file or the name of an architecture")
+    return _files(names, architectures, px, classes, kept)
+
+
+def _files(
+    names: Sequence[str],
+    architectures: Sequence[Architecture],
+    px: int | None,
+    classes: int | None,
+    kept: Path | None,
+) -> Iterator[tuple[str, bytes]]:
+    for name in names:
+        if name.endswith(".tflite"):
+            yield name, Path(name).read_bytes()
+            continue
+        row = models.spec(name)
+        key = f"{name}-{px or row.image_px}px-{classes or row.classes}"
+        yield key, keeping(kept, key, partial(_of_model, name, px, classes))
+    for i, architecture in enumerate(architectures, 1):
+        text = json.dumps(architecture.to_json(), sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        content = keeping(kept, key, partial(_of_architecture, architecture))
+        yield f"network {i} of {len(architectures)}, {key}", content
+
+
+def keeping(directory: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
+    """`make()`, kept as `<directory>/<name>.tflite`; read from there where it was made before."""
+    if directory is None:
+        return make()
+    path = directory / f"{name}.tflite"
+    if path.exists():
+        return path.read_bytes()
+    content = make()
+    directory.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, content)
+    return content
+
+
+def _of_model(name: str, px: int | None, classes: int | None) -> bytes:
+    return int8_file(models.build(name, px=px, classes=classes))
+
+
+def _of_architecture(architecture: Architecture) -> bytes:
+    return int8_file(space.build(architecture))

@@ -1,0 +1,1 @@
+"""Tables of what operators cost on a device, and whole networks predicted from them."""

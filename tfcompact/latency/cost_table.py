@@ -1,0 +1,215 @@
+"""What a network costs on a device, as the sum of what its operators cost there: prediction without measuring.
+
+A `Table` holds, for one device and setting, the cost of every operator that was measured as a file of its own
+(`measure.latency_table` makes tables). The cost of a whole file is then
+
+    invoke + partition * (pieces that XNNPACK runs) + the sum over operators of (cost alone - its own overhead)
+
+where `invoke` is what any run of any file costs and `partition` what entering XNNPACK costs, both found with files of
+copies of one tiny operator. Nothing is fitted to whole networks. An operator's overhead, alone, is `invoke`, and
+`partition` where XNNPACK runs it.
+
+What is priced are the `parts` of a file: operators, or several that XNNPACK makes one of. A table of an emulated
+processor counts instructions and can never say ms.
+
+Where the sum errs: alone, an operator finds its weights in the caches. In a network whose weights exceed them it does
+not, and takes longer than a table in ms says; instructions know no caches.
+
+No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfcompact import files
+from tfcompact.errors import UserError
+from tfcompact.options import require, require_choice
+from tfcompact.records.device import Device
+from tfcompact.records.record import Record
+from tfcompact.tflite import flatbuffer
+from tfcompact.tflite.fused_groups import Network, read
+
+SCHEMA = 1
+UNITS = ("ms", "instructions")
+
+
+class Alone(NamedTuple):
+    """What a file with one operator costs, with its overhead, and whether XNNPACK runs it."""
+
+    cost: float
+    delegated: bool
+
+
+@dataclass(frozen=True)
+class Setting(Record):
+    """What a cost belongs to. `unit` is ms, a median of one inference's wall times, or instructions of one.
+
+    `affinity` is the mask of cores in hexadecimal that runs were pinned to, empty where they were not.
+    """
+
+    device: Device
+    backend: str
+    runtime: str
+    delegate: str
+    threads: int
+    unit: str
+    affinity: str = ""
+
+    def __post_init__(self) -> None:
+        require_choice("unit", self.unit, UNITS)
+        if (self.device.kind == "emulated") != (self.unit == "instructions"):
+            raise UserError(
+                f"a table of {self.device.name} cannot be in {self.unit}: an emulated device has no latency, "
+                "and only there are instructions counted"
+            )
+        require(self.threads >= 1, "threads", self.threads, "at least 1")
+
+    @property
+    def options(self) -> str:
+        """What `tfcompact latency-table` must be given to measure in this setting, with a space before each."""
+        kind = self.device.kind
+        words = [] if kind == "host" else ["--device", kind]
+        if kind == "emulated" and (cpu := re.fullmatch(r"arm64-(.+)-insn", self.device.name)):
+            words += ["--cpu", cpu[1]]
+        if kind == "android":
+            words += ["--affinity", self.affinity or "all"]
+        if self.delegate != "xnnpack":
+            words += ["--delegate", self.delegate]
+        if self.threads != 1:
+            words += ["--threads", str(self.threads)]
+        return "".join(f" {word}" for word in words)
+
+    def __str__(self) -> str:
+        cores = f" on cores {self.affinity}" if self.affinity else ""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.device.name}, {self.runtime}, {self.delegate}, {threads}{cores}, {self.unit}"
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        return Device.from_json(value) if name == "device" else super()._decode(name, value)
+
+
+@dataclass(frozen=True)
+class Table(Record):
+    """Costs of operators on one device. `invoke`, `partition` and all costs are in `setting.unit`.
+
+    Raises `UserError` for another schema, an unknown or missing key, or a number that is no cost.
+    """
+
+    schema: int
+    setting: Setting
+    invoke: float
+    partition: float
+    alone: dict[str, Alone] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise UserError(f"this latency table has schema {self.schema}; this tfcompact reads {SCHEMA}")
+        for name, cost in (
+            ("invoke", self.invoke),
+            ("partition", self.partition),
+            *((key, row.cost) for key, row in self.alone.items()),
+        ):
+            if not _is_number(cost) or not math.isfinite(cost) or cost < 0:
+                raise UserError(f"latency table: the cost of {name} must be finite and not negative, not {cost!r}")
+
+    def predict(self, network: flatbuffer.Source | Network, *, name: str = "the network") -> float:
+        """The cost of one inference, in `setting.unit`, of a file (path or content) or of what `read` gave for it.
+
+        Raises `UserError` where an operator is not in the table, with the command that adds it.
+        """
+        if isinstance(network, Path | str):
+            name = str(network)
+        read_network = network if isinstance(network, Network) else read(network, self.setting.delegate)
+        missing = self.missing(read_network)
+        if missing:
+            more = f" and {len(missing) - 1} others of its operators are" if len(missing) > 1 else " is"
+            raise UserError(
+                f"{name}: {missing[0]}{more} not in the latency table of {self.setting.device.name}; add with: "
+                f"tfcompact latency-table --extend --models {name if Path(name).suffix else 'MODEL'} --out TABLE"
+                f"{self.setting.options}"
+            )
+        partitions = read_network.partitions
+        return self.invoke + self.partition * partitions + sum(map(self.cost, read_network.configurations))
+
+    def cost(self, configuration: str) -> float:
+        """What the operator adds to a network, in `setting.unit`: without its overhead alone, and not below 0."""
+        row = self.alone[configuration]
+        return max(0.0, row.cost - self.invoke - self.partition * row.delegated)
+
+    def missing(self, network: Network) -> list[str]:
+        """The configurations of the network that the table does not hold, each once, in order."""
+        return [c for c in dict.fromkeys(network.configurations) if c not in self.alone]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Record.to_json`, the rows sorted, so that equal tables are equal files."""
+        rows = {key: self.alone[key]._asdict() for key in sorted(self.alone)}
+        return super().to_json() | {"alone": rows}
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        if name == "setting":
+            return Setting.from_json(value)
+        if name == "alone":
+            return {key: _row(key, row) for key, row in value.items()}
+        return super()._decode(name, value)
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        """The table that `save` wrote. Raises `UserError` where there is none, or it cannot be read."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); make one with: tfcompact latency-table --out {path}"
+            ) from None
+        except ValueError as error:
+            raise UserError(f"{path} is not a latency table ({error})") from None
+        if not isinstance(content, dict) or not isinstance(content.get("alone", {}), dict):
+            raise UserError(f"{path} is not a latency table; make one with: tfcompact latency-table --out {path}")
+        try:
+            return cls.from_json(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Writes the table so that a reader sees the old one or the new one, never half of it.
+
+        Raises `UserError` where it cannot be written.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, self.to_json())
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}); give another file with --out") from None
+
+
+def _row(key: str, row: Any) -> Alone:
+    if not isinstance(row, Mapping) or set(row) != set(Alone._fields) or not isinstance(row["delegated"], bool):
+        raise UserError(f"Table: the row of {key!r} must have {' and '.join(Alone._fields)}, not {row!r}")
+    return Alone(**row)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's: the correlation of the ranks, equal values sharing theirs; 1 where both order alike."""
+
+    def ranks(values: Sequence[float]) -> np.ndarray:
+        _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+        last = np.cumsum(count)
+        mean: np.ndarray = (last - (count - 1) / 2)[place]
+        return mean
+
+    return float(np.corrcoef(ranks(first), ranks(second))[0, 1])

@@ -1,0 +1,129 @@
+"""Makes a `latency.Table`: every operator of some files, each once, measured on a device as a file of its own.
+
+What is finished is on disk at once, in `<table>.partial`, and the same call goes on from there. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from tfcompact.errors import UserError
+from tfcompact.files import cache_directory
+from tfcompact.latency import cost_table
+from tfcompact.latency.cost_table import Alone, Setting, Table
+from tfcompact.latency.meters import Meter, chain
+from tfcompact.tflite import fused_groups
+
+CHAIN = 8
+"""Operators of the longer of the two files from which the overheads are found."""
+OVERHEAD_REPEATS = 3
+
+
+def networks_of(out: Path) -> Path:
+    """The directory beside the table at `out` that holds files of networks until the table is finished."""
+    return out.with_name(out.name + ".networks")
+
+
+def make(
+    networks: Iterable[tuple[str, bytes]],
+    meter: Meter,
+    out: Path,
+    *,
+    extend: bool = False,
+    log: Callable[[str], None] = print,
+) -> Table:
+    """Measures every operator of `networks`, pairs of name and file content, and writes the table to `out`.
+
+    An operator that was measured before is not measured again: neither one that an interrupted call left in
+    `<out>.partial`, nor, with `extend`, one of the table at `out`. Raises `UserError` where `out` is there without
+    `extend`, belongs to another device or setting, or another process is making it.
+    """
+    partial = out.with_name(out.name + ".partial")
+    with _alone_at_work(out):
+        known = _known(out, meter.setting, extend)
+        table = _known(partial, meter.setting, True) or known or _started(meter)
+        if known is not None:  # an interrupted call may have begun before another extended the table
+            table = dataclasses.replace(table, alone=known.alone | table.alone)
+        table.save(partial)
+        for name, content in networks:
+            table = _extended(table, name, content, meter, partial, log)
+        table.save(out)
+        partial.unlink()
+        shutil.rmtree(networks_of(out), ignore_errors=True)
+    return table
+
+
+def _extended(
+    table: Table, name: str, content: bytes, meter: Meter, partial: Path, log: Callable[[str], None]
+) -> Table:
+    """`table` with the operators of one file that it lacks, saved after every few."""
+    found_parts = fused_groups.parts(content, table.setting.delegate)
+    missing = {part.configuration: part for part in found_parts if part.configuration not in table.alone}
+    log(f"{name}: {len(found_parts)} operators, {len(missing)} of them to measure")
+    rows = list(missing.values())
+    with tempfile.TemporaryDirectory() as scratch:
+        for i in range(0, len(rows), meter.together):
+            batch = rows[i : i + meter.together]
+            files = [Path(scratch) / f"{hashlib.sha256(part.content).hexdigest()}.tflite" for part in batch]
+            for file, part in zip(files, batch, strict=True):
+                file.write_bytes(part.content)
+            costs = meter.costs(files)
+            found = {part.configuration: Alone(cost, part.delegated) for part, cost in zip(batch, costs, strict=True)}
+            table = dataclasses.replace(table, alone=table.alone | found)
+            table.save(partial)
+    return table
+
+
+def _started(meter: Meter) -> Table:
+    """A table without rows, its overheads measured.
+
+    Two files hold 1 and `CHAIN` equal operators one after another: what is left when the longer is extrapolated to
+    none is overhead, of a file that XNNPACK runs (MAX_POOL_2D), and of one that it does not (SOFTMAX in 8 bits).
+    """
+    kinds = ("MAX_POOL_2D", "SOFTMAX") if meter.setting.delegate == "xnnpack" else ("MAX_POOL_2D",)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = []
+        for kind in kinds:
+            for count in (1, CHAIN):
+                files.append(Path(scratch) / f"{kind}-{count}.tflite")
+                files[-1].write_bytes(chain(kind, count))
+        # Every operator's overhead is taken off: what is wrong here is wrong as often as a network has operators.
+        costs = [min(each) for each in zip(*(meter.costs(files) for _ in range(OVERHEAD_REPEATS)), strict=True)]
+    overheads = [
+        max(0.0, one - (many - one) / (CHAIN - 1)) for one, many in zip(costs[::2], costs[1::2], strict=True)
+    ]
+    invoke = overheads[-1]
+    return Table(cost_table.SCHEMA, meter.setting, invoke, max(0.0, overheads[0] - invoke))
+
+
+def _known(path: Path, setting: Setting, extend: bool) -> Table | None:
+    """The table at `path`, if there is one and it may be gone on with."""
+    if not path.exists():
+        return None
+    if not extend:
+        raise UserError(f"{path} is there already; add to it with --extend, or give another file with --out")
+    table = Table.load(path)
+    if table.setting != setting:
+        raise UserError(f"{path} is a table of {table.setting}, not of {setting}; give another file with --out")
+    return table
+
+
+@contextlib.contextmanager
+def _alone_at_work(out: Path) -> Iterator[None]:
+    """While it lasts no other process here makes the table at `out`. Raises `UserError` where one does."""
+    locks = cache_directory() / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    with (locks / f"latency-table-{name}").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is making {out}; wait for it, or stop it first") from None
+        yield

@@ -1,0 +1,1 @@
+"""What runs a file on a device, one module each."""

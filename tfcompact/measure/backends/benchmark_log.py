@@ -1,0 +1,353 @@
+"""What `benchmark_model` says, as numbers: its log in all dialects, its tables of operators, its result file.
+
+Everything here is a function of text or bytes. The formats are those of TensorFlow Lite's and LiteRT's sources,
+`tflite/tools/benchmark/benchmark_model.cc`, `tflite/profiling/profile_summary_formatter.cc`,
+`tflite/tools/benchmark/proto/benchmark_result.proto` and `litert/tools/benchmark_litert_model.h`. Lines may be bare,
+begin with `INFO: `, with the place in the sources that wrote them, or with what logcat puts before a message.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from tfcompact.errors import UserError
+from tfcompact.records.measurement import ColdStart, OperatorTime, Summary
+
+MIB_IN_MB = 1024 * 1024 / 1e6
+"""The tool divides kilobytes by 1024 and writes MB; a `Measurement`'s MB are 10^6 bytes."""
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\^\[\[[0-9;]*[A-Za-z]")
+_LOGCAT = re.compile(
+    r"^(?:\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+\s+[VDIWEF]\s+([^:]*?)\s*: "  # -v threadtime
+    r"|[VDIWEF]/([^(]*?)\s*\(\s*\d+\): )"  # -v brief
+)
+_TAGS = ("tflite", "litert")
+"""The names under which the tool and the runtime write to Android's log."""
+_PREFIXES = re.compile(
+    r"^(?:[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ [^\]]*\] "  # Abseil
+    r"|(?:VERBOSE|INFO|WARNING|ERROR|DEBUG): "
+    r"|\[[\w./-]+:\d+\] )"
+)
+_SUMMARY = re.compile(rf"^count=(\d+)((?: \w+={_NUMBER})+)")
+_FIELD = re.compile(rf"(\w+)=({_NUMBER})")
+_REPLACED = re.compile(
+    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \(([^)]*)\) node, yielding (\d+) partitions"
+)
+_EXPLICIT = re.compile(
+    r"(?:Explicitly applied|Though) (\S+) delegate(?: is explicitly applied)?, and the model graph will be "
+    r"(completely|partially) executed by the delegate(?: w/ (\d+) delegate kernels)?"
+)
+_NOT_EXECUTED = re.compile(r"Though (\S+) delegate is explicitly applied, the model graph will not be executed")
+_BLOCK = re.compile(rf"^([\w ]+(?:\(\w+\))?):\s+({_NUMBER})(?: (ms|MB|MB/s))?(?: \((\d+) runs\))?$")
+_WRONG = re.compile(r"error|fail|cannot|can't|invalid|not found|denied|abort", re.IGNORECASE)
+_NEXT = r"[,\s]\s*"
+
+
+def _row(numbers_before_mean: int) -> re.Pattern[str]:
+    """A line of a table of operators, found by its numbers: type and name may hold commas and spaces themselves."""
+    before, middle = (_NUMBER + _NEXT) * numbers_before_mean, _NEXT.join((rf"{_NUMBER}%", rf"{_NUMBER}%", _NUMBER))
+    return re.compile(
+        rf"^\s*(?P<type>\S.*?){_NEXT}{before}(?P<mean>{_NUMBER}){_NEXT}{middle}{_NEXT}\d+(?:{_NEXT}(?P<name>.*))?$"
+    )
+
+
+_ROWS = {False: _row(1), True: _row(2)}  # without and with the column [start] of older builds
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """What a delegate took of the graph: `replaced` of `total` nodes, in `pieces`; None where the log is silent.
+
+    `complete` is None where the log does not say whether all of it runs there.
+    """
+
+    delegate: str
+    replaced: int | None
+    total: int | None
+    pieces: int | None
+    complete: bool | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """One run of the tool. Memory is the peak that it watched for, in MB of 10^6 bytes."""
+
+    summary: Summary
+    cold: ColdStart | None
+    warmup_runs: int
+    memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """`--result_file_path`: the message `BenchmarkResult`, in ms and MB of 10^6 bytes."""
+
+    summary: Summary
+    cold: ColdStart
+    warmup_runs: int
+    memory_mb: float | None
+
+
+def lines(text: str) -> Iterator[str]:
+    """The log line by line, without stray escapes and without what a logger puts before a message.
+
+    Of Android's log, only what the tool and the runtime wrote.
+    """
+    for raw in text.splitlines():
+        line = _ESCAPES.sub("", raw).rstrip()
+        if match := _LOGCAT.match(line):
+            if (match[1] or match[2]).lower() not in _TAGS:
+                continue
+            line = line[match.end() :]
+        while (shorter := _PREFIXES.sub("", line, count=1)) != line:
+            line = shorter
+        yield line
+
+
+def read(text: str) -> Log:
+    """The result of a run. Raises `UserError` that quotes the tool's own last words where there is none."""
+    clean = list(lines(text))
+    counted = [summary for line in clean if (summary := _counted(line)) is not None]
+    block = _block(clean)
+    if counted:
+        summary = counted[-1]
+        if summary.count < 1:
+            raise _no_result(clean)
+        warmup = counted[0].count if len(counted) > 1 else (block[1].warmup_runs if block else 0)
+        cold = _footer(clean) or (block[1].cold if block else None)
+        return Log(summary, cold, warmup, _memory(clean) or (block[1].memory_mb if block else None))
+    if block is None or block[0] < 1:
+        raise _no_result(clean)
+    return block[1]
+
+
+def delegations(text: str) -> list[Delegation]:
+    """What each delegate took, in the order of the log; the numbers of several subgraphs added up.
+
+    `pieces` is how often the delegate is called in one inference. The log's "partitions" count what is left to the
+    CPU too, in turns with the delegate's, so an odd number of them with nodes left over does not tell.
+    """
+    found: dict[str, Delegation] = {}
+    refused: set[str] = set()
+    for line in lines(text):
+        if match := _REPLACED.search(line):
+            replaced, total, name, partitions = match.groups()
+            kind = delegate_kind(name)
+            whole = total is not None and replaced == total
+            pieces = int(partitions) if whole else int(partitions) // 2 if int(partitions) % 2 == 0 else None
+            new = Delegation(kind, int(replaced), None if total is None else int(total), pieces, whole or None)
+            if total is not None and not whole:
+                new = replace(new, complete=False)
+            found[kind] = _added(found[kind], new) if kind in found else new
+        elif match := _EXPLICIT.search(line):
+            name, how, kernels = match.groups()
+            kind = delegate_kind(name)
+            known = found.get(kind, Delegation(kind, None, None, None, None))
+            pieces = int(kernels) if kernels else known.pieces
+            found[kind] = replace(known, complete=how == "completely", pieces=pieces)
+        elif match := _NOT_EXECUTED.search(line):
+            refused.add(delegate_kind(match[1]))
+    return [delegation for kind, delegation in found.items() if kind not in refused]
+
+
+def delegate_kind(name: str) -> str:
+    """`xnnpack`, `gpu`, `nnapi` or `npu` for the tool's or the runtime's name of a delegate, else that name."""
+    low = name.lower()
+    if "xnnpack" in low:
+        return "xnnpack"
+    if "nnapi" in low:
+        return "nnapi"
+    if any(word in low for word in ("dispatch", "qnn", "npu", "neuron")):
+        return "npu"
+    if "gpu" in low or re.search(r"(^|_)(cl|gl|opengl|opencl|vulkan)$", low):
+        return "gpu"
+    return low or "unknown"
+
+
+def operators(text: str) -> tuple[OperatorTime, ...]:
+    """The operators of an inference in their order, from the table "Run Order" of the regular runs.
+
+    Where a delegate tells of its own operators ("Delegate internal"), they stand in its place. Shares are of the sum
+    of all times. Empty where the text has no such table.
+    """
+    own: list[OperatorTime] = []
+    inner: list[OperatorTime] = []
+    rows: list[OperatorTime] | None = None
+    row = _ROWS[False]
+    regular = inside = False
+    for line in lines(text):
+        if "Profiling Info for Benchmark Initialization" in line:
+            regular, rows = False, None
+        elif "Profiling Info for Regular Benchmark Runs" in line:
+            regular, inside, rows, own, inner = True, False, None, [], []
+        elif line.startswith("Delegate internal"):
+            inside, rows = True, None
+        elif line.lstrip().startswith("====") or "Top by Computation Time" in line or "Summary by node type" in line:
+            rows = (inner if inside else own) if regular and "Run Order" in line else None
+        elif "node type" in line and "times called" in line:
+            row = _ROWS["start" in line]
+        elif rows is not None and (match := row.match(line)):
+            rows.append(OperatorTime((match["name"] or "").strip(), match["type"], float(match["mean"]), 0.0))
+    if inner:
+        own = [operator for operator in own if "delegate" not in operator.type.lower()] + inner
+    total = sum(operator.mean_ms for operator in own)
+    return tuple(replace(operator, share=operator.mean_ms / total if total else 0.0) for operator in own)
+
+
+def read_result_file(content: bytes) -> ResultFile:
+    """The result file's numbers. Raises `UserError` where it is not one, or is cut off."""
+    try:
+        parts = {number: value for number, value in _message(content) if isinstance(value, bytes)}
+        latency, memory, misc = (dict(_message(parts.get(number, b""))) for number in (2, 3, 4))
+    except (struct.error, IndexError, ValueError):
+        raise UserError("benchmark_model's result file is damaged or of another kind; run it again") from None
+    if 2 not in parts:
+        raise UserError("benchmark_model's result file holds no times; run it again")
+
+    def ms(field: int) -> float | None:
+        value = latency.get(field)
+        return float(value) if isinstance(value, float) else None
+
+    def number(table: dict[int, int | float | bytes], field: int) -> float | None:
+        value = table.get(field)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    count, warmup = number(misc, 2), number(misc, 3)
+    summary = Summary(int(count or 0), None, ms(2), ms(3), ms(1), ms(4), p5_ms=ms(6), p50_ms=ms(5), p95_ms=ms(7))
+    peak = number(memory, 3)
+    held = peak * MIB_IN_MB if peak else None
+    return ResultFile(summary, ColdStart(None, ms(8), ms(9)), int(warmup or 0), held)
+
+
+def last_words(text: str) -> str:
+    """The line that tells best why there is no result: the last with an error in it, or else the last at all."""
+    clean = [line.strip() for line in lines(text) if line.strip()]
+    wrong = [
+        line for line in clean if re.search(r"error|fail|cannot|can't|invalid|not found|denied|abort", line, re.I)
+    ]
+    said = (wrong or clean or ["nothing at all"])[-1]
+    return said if len(said) <= 200 else said[:199] + "…"
+
+
+def _no_result(clean: list[str]) -> UserError:
+    return UserError(f"benchmark_model gave no result; it said: {last_words(chr(10).join(clean))}")
+
+
+def _counted(line: str) -> Summary | None:
+    """A line `count=50 first=119614 … p95=116620`, in µs, as a summary in ms."""
+    match = _SUMMARY.match(line.strip())
+    if match is None:
+        return None
+    us = {name: float(value) / 1e3 for name, value in _FIELD.findall(match[2])}
+    count = int(match[1])
+    only = us.get("curr") if count == 1 else None  # a single run is printed without its own minimum, mean, …
+    return Summary(
+        count,
+        us.get("first", only),
+        us.get("min", only),
+        us.get("max", only),
+        us.get("avg", only),
+        us.get("std", 0.0 if only is not None else None),
+        p5_ms=us.get("p5", only),
+        p50_ms=us.get("median", only),
+        p95_ms=us.get("p95", only),
+    )
+
+
+def _footer(clean: list[str]) -> ColdStart | None:
+    """`Inference timings in us: Init: …, First inference: …`, or the older line of averages that has no first one."""
+    for line in reversed(clean):
+        if "nference timings in us:" in line:
+            pairs = re.findall(rf"([A-Z][\w ()]*|no stats): ({_NUMBER})", line.partition("in us:")[2])
+            us = {name.strip(): float(value) for name, value in pairs}
+            if "Init" in us:
+                first = us.get("First inference")
+                return ColdStart(None, us["Init"] / 1e3, None if first is None else first / 1e3)
+    return None
+
+
+def _memory(clean: list[str]) -> float | None:
+    """The peak that was watched for, in MB of 10^6 bytes. What the process grew by is another quantity."""
+    watched = None
+    for line in clean:
+        if match := re.search(rf"via periodic monitoring[^:]*: ({_NUMBER})|peak_mem_mb[=:] ?({_NUMBER})", line):
+            watched = float(match[1] or match[2])
+    return watched * MIB_IN_MB if watched else None
+
+
+def _block(clean: list[str]) -> tuple[int, Log] | None:
+    """LiteRT's block `BENCHMARK RESULTS`, in ms, with the number of runs in it; of several, the last."""
+    starts = [i for i, line in enumerate(clean) if "BENCHMARK RESULTS" in line]
+    if not starts:
+        return None
+    values: dict[str, float] = {}
+    runs: dict[str, int] = {}
+    for line in clean[starts[-1] + 1 :]:
+        if line.strip() and not line.strip("= "):
+            break
+        if match := _BLOCK.match(line.strip()):
+            values[match[1]] = float(match[2])
+            if match[4]:
+                runs[match[1]] = int(match[4])
+    count = runs.get("Inference (avg)", 0)
+    summary = Summary(
+        count,
+        None,
+        values.get("Inference (min)"),
+        values.get("Inference (max)"),
+        values.get("Inference (avg)"),
+        values.get("Inference (std)"),
+    )
+    cold = ColdStart(None, values.get("Model initialization"), values.get("Warmup (first)"))
+    held = values.get("Peak memory")
+    return count, Log(summary, cold, runs.get("Warmup (avg)", 0), held * MIB_IN_MB if held else None)
+
+
+def _added(a: Delegation, b: Delegation) -> Delegation:
+    def plus(x: int | None, y: int | None) -> int | None:
+        return None if x is None or y is None else x + y
+
+    complete = None if a.complete is None or b.complete is None else a.complete and b.complete
+    return Delegation(
+        a.delegate, plus(a.replaced, b.replaced), plus(a.total, b.total), plus(a.pieces, b.pieces), complete
+    )
+
+
+def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
+    """The fields of a protocol buffer: number, and an integer, a float or the bytes of a string or message."""
+    at = 0
+    while at < len(content):
+        tag, at = _varint(content, at)
+        match tag & 7:
+            case 0:
+                value, at = _varint(content, at)
+                yield tag >> 3, value
+            case 1:
+                yield tag >> 3, struct.unpack_from("<d", content, at)[0]
+                at += 8
+            case 2:
+                length, at = _varint(content, at)
+                if at + length > len(content):
+                    raise ValueError("cut off")
+                yield tag >> 3, content[at : at + length]
+                at += length
+            case 5:
+                yield tag >> 3, struct.unpack_from("<f", content, at)[0]
+                at += 4
+            case kind:
+                raise ValueError(f"wire type {kind}")
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if not byte & 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a varint of more than ten bytes")

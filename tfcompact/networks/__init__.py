@@ -1,0 +1,1 @@
+"""Keras graphs as values: rewritten, taken apart into operators, priced."""

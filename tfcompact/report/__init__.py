@@ -1,0 +1,1 @@
+"""Rows of measurements as tables, plots and pages. No TensorFlow here."""

@@ -1,0 +1,76 @@
+"""How a run came to be: its ancestors, and which of them is the float network behind it. No TensorFlow here."""
+
+from __future__ import annotations
+
+
+from typing import Literal
+
+from tfcompact.runs import store
+from tfcompact.errors import UserError
+
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfcompact.runs import store
+from tfcompact.errors import UserError
+from tfcompact.runs.scan import Scan, only, read_json, scan, under
+from tfcompact.records.artifact import Artifact
+from tfcompact.records.measurement import ColdStart, Measurement
+from tfcompact.records.formats import INTEGER
+
+
+Network = Literal["float", "quantized"]
+
+
+def network(run: store.Run) -> Network | None:
+    """The kind of network that a run holds; None where it holds none, as an export does.
+
+    Runs that were made before this was recorded say it by their notes: ranges are a quantized network's.
+    """
+    if "gives" in run.provenance:
+        found: Network | None = run.provenance["gives"]
+        return found
+    if run.artifacts:
+        return None
+    return "quantized" if "ranges" in run.notes else "float"
+
+
+def float_source(run: store.Run) -> store.Run:
+    """The run whose float network `run` is a form of: itself, or its nearest ancestor that holds one.
+
+    Raises `UserError` where there is none.
+    """
+    for ancestor in reversed(run.chain):
+        if network(ancestor) == "float":
+            return ancestor
+    raise UserError(f"no ancestor of {run.name} holds a float network")
+
+
+def made_by(run: store.Run, format: str, root: Path) -> str:
+    """The stages behind an exported file, `fit, quantize`; empty where the run is gone.
+
+    A float file beside integer ones has those up to the run whose float network it holds.
+    """
+    behind: list[store.Run] = []
+    parent: store.Run | None = run
+    while parent is not None and len(behind) < 20:  # a damaged chain may lead in a circle
+        made = provenance(parent, root)
+        if made is None:
+            break
+        behind.insert(0, parent)
+        name = made["inputs"]["parent"]
+        parent = None if name is None else store.Run(run.path.parent / name)
+    if format not in INTEGER:
+        while behind and network(behind[-1]) != "float":
+            behind.pop()
+    return ", ".join(made.stage for made in behind if network(made) is not None)
+
+
+def provenance(run: store.Run, root: Path) -> dict[str, Any] | None:
+    """What made the run, or None where it is gone or lies outside the runs directory."""
+    file = run.path / "provenance.json"
+    return dict(read_json(file)) if under(file, root) and file.is_file() else None

@@ -1,0 +1,189 @@
+"""Where results live, and what made them.
+
+A run is a directory `runs/<model>/<stage>-<key>`. Its key is a hash of everything that determines the result, so the
+same request finds the finished run instead of computing it again. A directory is written as `<name>.partial` and
+renamed when complete: it is whole or it is not there.
+"""
+
+from __future__ import annotations
+
+
+import contextlib
+import datetime
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tfcompact.errors import UserError
+from tfcompact.records.artifact import Artifact
+from tfcompact.records.measurement import Measurement
+from tfcompact.runs.environment import git_state, machine, versions
+from tfcompact.files import sync, sync_entries, write_json
+
+
+ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run directory. Nothing in it changes any more."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`fit-3f9a10c2`."""
+        return self.path.name
+
+    @property
+    def stage(self) -> str:
+        """`fit`."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def model(self) -> str:
+        """The architecture's name: the directory above."""
+        return self.path.parent.name
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What made this run: every option spelled out, versions, machine, times, data digest, parent."""
+        content: dict[str, Any] = read_json_file(self.path / "provenance.json")
+        return content
+
+    @cached_property
+    def notes(self) -> dict[str, Any]:
+        """What the stage had to say about its result."""
+        file = self.path / "notes.json"
+        return read_json_file(file) if file.exists() else {}
+
+    @property
+    def parent(self) -> Run | None:
+        """The run this one started from."""
+        name = self.provenance["inputs"]["parent"]
+        return None if name is None else Run(self.path.parent / name)
+
+    @property
+    def chain(self) -> tuple[Run, ...]:
+        """This run and its ancestors, oldest first."""
+        parent = self.parent
+        return (*(parent.chain if parent else ()), self)
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The exported files of an `export` run; empty for other stages."""
+        file = self.path / "artifacts.json"
+        return tuple(Artifact.from_json(row) for row in read_json_file(file)) if file.exists() else ()
+
+
+def key(inputs: Mapping[str, Any]) -> str:
+    """Eight hex digits that name the result of these inputs (parent, stage, config, data digest, seed)."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def finished(root: Path = ROOT, model: str | None = None, stage: str | None = None) -> list[Run]:
+    """All finished runs, oldest first; of one model or stage where given."""
+    found = [
+        Run(file.parent)
+        for file in sorted(root.glob(f"{model or '*'}/{stage or '*'}-*/provenance.json"))
+        if not file.parent.name.endswith(".partial")
+    ]
+    return sorted(found, key=lambda run: (run.provenance["finished"], run.name))
+
+
+def newest(root: Path, model: str, stages: tuple[str, ...]) -> Run:
+    """The newest finished run of `model` by one of `stages`. Raises `UserError` with the command to type."""
+    found = [run for run in finished(root, model) if run.stage in stages]
+    if not found:
+        raise UserError(
+            f"no finished {' or '.join(map(repr, stages))} run of {model} under {root}; "
+            f"try: make {stages[0]} MODEL={model}"
+        )
+    return found[-1]
+
+
+def find(root: Path, model: str, name: str) -> Run:
+    """The finished run called `name` (`fit-3f9a10c2`) of `model`. Raises `UserError` that lists those there are."""
+    run = Run(root / model / name)
+    if name.endswith(".partial") or not (run.path / "provenance.json").is_file():
+        known = [run.name for run in finished(root, model)]
+        raise UserError(f"no finished run {model}/{name} under {root}; there are: {', '.join(known) or 'none'}")
+    return run
+
+
+@contextlib.contextmanager
+def recording(
+    root: Path, model: str, stage: str, inputs: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Iterator[Path]:
+    """A directory to fill; it becomes the finished run when the block ends without an exception.
+
+    `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process
+    is handed out again with what it holds, for the stage to resume.
+    Raises `UserError` where another process is writing the same run.
+    """
+    final = root / model / f"{stage}-{key(inputs)}"
+    partial = final.with_name(final.name + ".partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{partial} cannot be made ({error.strerror}); give another directory with --runs") from None
+    started, clock, cpu = _now(), time.monotonic(), time.process_time()
+    with (partial / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is working on {partial}; wait for it, or stop it first") from None
+        if final.exists():
+            shutil.rmtree(partial)
+            raise UserError(f"another process has just finished {final}; the same command now finds it")
+        try:
+            yield partial
+        except UserError:
+            if not (partial / "scratch").exists():  # nothing in it that a next call could go on from
+                shutil.rmtree(partial)
+            raise
+        provenance = {
+            "model": model,
+            "stage": stage,
+            "inputs": dict(inputs),
+            "started": started,
+            "finished": _now(),
+            "seconds": round(time.monotonic() - clock, 3),
+            "cpu_seconds": round(time.process_time() - cpu, 3),
+            **facts,
+            "machine": machine(),
+            "git": git_state(),
+            "versions": versions(),
+        }
+        write_json(partial / "provenance.json", provenance)
+        sync(partial)
+        partial.rename(final)
+        (final / ".lock").unlink()
+        shutil.rmtree(
+            final / "scratch", ignore_errors=True
+        )  # last: until the rename it is what a kill leaves to go on from
+        sync_entries(final.parent)
+
+
+def read_json_file(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as JSON ({error}); the run is damaged, remove its directory"
+        ) from None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")

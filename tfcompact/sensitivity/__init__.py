@@ -1,0 +1,1 @@
+"""Which layers of a quantized network rounding hurts, and what keeping them float buys."""

@@ -1,0 +1,1 @@
+"""A `.tflite` file's bytes, and what runs them. No TensorFlow here."""

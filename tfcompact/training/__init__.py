@@ -1,0 +1,1 @@
+"""One training loop, resumable to the bit, with hooks for what stages add to it."""

@@ -1,0 +1,63 @@
+"""Everything that the next epoch depends on, in one file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tfcompact.files import write_arrays
+from tfcompact.training.context import Context
+from tfcompact.training.trainer import Trainer, _scales
+
+
+class State:
+    """Everything the next epoch depends on: one file, replaced as a whole after each epoch."""
+
+    def __init__(self, trainer: Trainer, context: Context):
+        self.trainer = trainer
+        self.file = context.scratch / "checkpoint.npz"
+        self.rows: list[dict[str, float]] = []
+        self.best: list[np.ndarray] = []
+        self.started_at: float | None = None  # validation accuracy of the weights it began with, if they count
+        if self.file.exists():
+            with np.load(self.file, allow_pickle=False) as saved:
+                self.rows = json.loads(str(saved["rows"]))
+                self.started_at = json.loads(str(saved["started_at"]))
+                self.best = [saved[f"best_{i}"] for i in range(len(trainer.network.variables))]
+                for i, variable in enumerate(self._variables()):
+                    variable.assign(saved[f"variable_{i}"])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return len(self.rows)
+
+    @property
+    def best_accuracy(self) -> float:
+        """The highest validation accuracy so far; below all where there is none yet."""
+        started = [] if self.started_at is None else [self.started_at]
+        return max([*started, *(row["validation_accuracy"] for row in self.rows)], default=-1.0)
+
+    def start(self, accuracy: float) -> None:
+        """Makes the weights of now, of this validation accuracy, the best so far."""
+        self.started_at, self.best = accuracy, self.trainer.network.get_weights()
+
+    def finish(self, row: dict[str, float]) -> None:
+        """Records an epoch; to be called with the averaged weights in the network, kept if they are the best."""
+        if row["validation_accuracy"] > self.best_accuracy:
+            self.best = self.trainer.network.get_weights()
+        self.rows.append(row)
+
+    def write(self) -> None:
+        """Replaces the checkpoint file."""
+        arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
+        arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
+        facts = {"rows": self.rows, "started_at": self.started_at}
+        write_arrays(self.file, arrays | {name: np.array(json.dumps(value)) for name, value in facts.items()})
+
+    def _variables(self) -> list[Any]:
+        optimizer = self.trainer.optimizer
+        scale = [optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter] if _scales(optimizer) else []
+        return [*self.trainer.network.variables, *optimizer.variables, *self.trainer.averages, *scale]

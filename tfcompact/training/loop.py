@@ -1,0 +1,109 @@
+"""The training loop. It is resumable to the bit.
+
+All that the future depends on is saved after each epoch, and everything random is a function of (seed, epoch,
+position): a run that was killed and called again ends with the same weights, on CPU, as one that was not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfcompact.files import write_arrays
+from tfcompact.frameworks import keras
+from tfcompact.training.checkpoint import State
+from tfcompact.training.context import Context
+from tfcompact.training.evaluation import evaluator, validation
+from tfcompact.training.hyperparameters import Training
+from tfcompact.training.norms import _pace_norms, reestimate_norms, reseed
+from tfcompact.training.progress import _Epochs, _Log, _stalled
+from tfcompact.training.trainer import Teacher, Trainer, _optimizer
+
+
+def train(
+    model: Any,
+    config: Training,
+    context: Context,
+    *,
+    aux_weight: float = 0.0,
+    teacher: Teacher | None = None,
+    from_start: bool = False,
+) -> dict[str, Any]:
+    """Trains `model` in place and leaves in it the weights of the best validation accuracy; returns notes.
+
+    `model` gives logits `[n, classes]`; a second output, if any, is auxiliary logits whose loss counts `aux_weight`.
+    With `from_start` the weights it comes with are a candidate too, and stay where no epoch is better (epoch 0).
+    Writes `metrics.csv`, `tensorboard/` and `last.npz` (the weights of the last epoch) to `context.directory`, and
+    a checkpoint an epoch to `context.scratch`, from which the next call goes on. Raises `UserError` where the loss
+    is no longer a number.
+    """
+    steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
+    _pace_norms(model, steps)
+    optimizer = _optimizer(config, steps, model)
+    trainer = Trainer(model, config, context.data, aux_weight, teacher)
+    trainer.compile(optimizer=optimizer)
+    state = State(trainer, context)
+    if from_start and not state.epoch:
+        state.start(evaluator(model)(validation(config, context))[1])
+    if state.epoch:
+        context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
+    if state.epoch < config.epochs and not _stalled(state.rows, config.early_stopping):
+        images = _images(config, context, start_epoch=state.epoch, epochs=config.epochs)
+        epochs = _Epochs(state, config, context, steps)
+        try:
+            trainer.fit(
+                images,
+                steps_per_epoch=steps,
+                initial_epoch=state.epoch,
+                epochs=config.epochs,
+                verbose=0,
+                callbacks=[epochs],
+            )
+        finally:
+            epochs.close()  # or an interrupted bar would keep the terminal's cursor
+    return _conclude(trainer, state, config, context)
+
+
+def _images(config: Training, context: Context, *, start_epoch: int, epochs: int) -> Any:
+    return context.data.training(
+        px=context.px,
+        batch=config.batch,
+        normalization=context.normalization,
+        augment=config.augment,
+        seed=context.seed,
+        start_epoch=start_epoch,
+        epochs=epochs,
+        epoch_images=config.epoch_images,
+    )
+
+
+def _conclude(trainer: Trainer, state: State, config: Training, context: Context) -> dict[str, Any]:
+    network = trainer.network
+    if not state.rows:
+        return {"epochs": 0}
+    _Log(context.directory, state.rows).close()  # a kill may have come between the checkpoint and the log
+    with trainer.averages_in_place():
+        write_arrays(
+            context.directory / "last.npz", {f"{i:04d}": value for i, value in enumerate(network.get_weights())}
+        )
+    network.set_weights(state.best)
+    evaluate = evaluator(network)
+    best = state.best_accuracy
+    candidates = [(0, state.started_at), *((int(r["epoch"]), r["validation_accuracy"]) for r in state.rows)]
+    notes = {
+        "epochs": state.epoch,
+        "best_epoch": next(epoch for epoch, accuracy in candidates if accuracy == best),
+        "validation_accuracy": best,
+        "norms_reestimated": False,
+    }
+    if config.norm_batches and any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
+        kept = network.get_weights()
+        steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
+        images = _images(config, context, start_epoch=0, epochs=1 + config.norm_batches // steps)
+        reseed(network, context.seed, config.epochs)
+        reestimate_norms(network, images, config.norm_batches)
+        _, accuracy = evaluate(validation(config, context))
+        if accuracy >= best:
+            notes |= {"validation_accuracy": accuracy, "norms_reestimated": True}
+        else:
+            network.set_weights(kept)
+    return notes

@@ -1,0 +1,1 @@
+"""Networks from disk: finished runs, published weights, other people's files."""

@@ -1,0 +1,293 @@
+"""Where a training starts from when it does not start from nothing: `--weights imagenet`, a file, or a run.
+
+| `--weights` | what is read |
+|---|---|
+| `imagenet` | the file of a Python package (extra `tfcompact[weights]`), else what tf_keras.applications publishes |
+| a run's directory, or its `model.h5` | a network of ours |
+| `.h5` | a weights file of tf_keras.applications |
+| `.safetensors`, `.pth` | a state dict of torchvision or timm |
+
+Every source brings the normalization that its network was trained with. There is no way from here to random weights:
+what cannot be had, or does not fit, is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tfcompact.data import imagenet
+from tfcompact.errors import UserError
+from tfcompact.frameworks import keras
+from tfcompact.models import ModelSpec, build
+from tfcompact.models.spec import TorchWeights
+from tfcompact.networks import rewrite
+from tfcompact.records.artifact import Normalization
+from tfcompact.runs import store
+from tfcompact.weights import saved, state_dict, transfer
+
+IMAGENET = "imagenet"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained network: what it is called, the sha256 of the file it was read from, how its images are normalized,
+    the names of its classes where they are known. `fill(model, keep_head)` gives a copy of a fresh model with its
+    weights; the head keeps its random ones unless `keep_head`."""
+
+    label: str
+    sha256: str
+    normalization: Normalization
+    classes: tuple[str, ...] | None
+    fill: Callable[[Any, bool], Any]
+
+    def start(self, model: Any, classes: tuple[str, ...]) -> Any:
+        """A copy of `model`, fresh, for `classes`, with these weights."""
+        return self.fill(model, self.keeps_head(classes))
+
+    def keeps_head(self, classes: tuple[str, ...]) -> bool:
+        """Whether the classifier itself is taken over: where the classes are known to be the same."""
+        return self.classes == classes
+
+
+def find(spec: ModelSpec, name: str) -> Pretrained:
+    """The weights that `name` stands for, for the architecture `spec`.
+
+    Raises `UserError` where there are none, where a file is not what it should be, and where a download fails.
+    """
+    if name == IMAGENET:
+        return _imagenet(spec)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise UserError(f"no weights at {path}; --weights takes {IMAGENET}, a run's directory, or a file")
+    if path.is_dir() or (path.name == "model.h5" and (path.parent / "provenance.json").is_file()):
+        return _run(spec, path if path.is_dir() else path.parent)
+    if path.suffix == ".h5":
+        if not spec.keras:
+            raise UserError(f"tf_keras.applications has no {spec.name}, so no .h5 weights for it; {_files(spec)}")
+        return _keras(spec, path)
+    if path.suffix in state_dict.SUFFIXES:
+        return _state(spec, path)
+    raise UserError(f"{path} is not a file of weights: {', '.join(('.h5', *state_dict.SUFFIXES))}")
+
+
+def _imagenet(spec: ModelSpec) -> Pretrained:
+    if spec.packaged:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return _package(spec)
+    if spec.keras and spec.classes == 1000:
+        return _keras(spec, _download(spec))
+    if spec.packaged:
+        raise UserError(
+            f"the ImageNet weights of {spec.name} come with the Python package {spec.packaged.package}, which is not "
+            "installed; try: make weights"
+        )
+    raise UserError(f"nobody publishes ImageNet weights of {spec.name} that can be fetched; {_files(spec)}")
+
+
+def _files(spec: ModelSpec) -> str:
+    """What file would do."""
+    if not spec.torch:
+        return "train it from scratch, or give --weights a run of your own"
+    names = " or ".join(f"{source.library}'s {source.model}" for source in spec.torch)
+    return f"give --weights a state dict of {names}, saved as .safetensors or .pth"
+
+
+def _package(spec: ModelSpec) -> Pretrained:
+    source = spec.packaged
+    assert source is not None
+    path = Path(str(importlib.metadata.distribution(source.package).locate_file(source.path)))
+    if not path.is_file():
+        raise UserError(f"{source.package} is installed without {source.path}; try: make weights")
+    if (digest := _sha256(path)) != source.sha256:
+        raise UserError(
+            f"{path} has sha256 {digest[:16]}…, not {source.sha256[:16]}… as {source.package} {source.version} has; "
+            "remove the package, then: make weights"
+        )
+    arrays = state_dict.read(path)
+    return Pretrained(
+        label=f"{source.package} {source.version}",
+        sha256=digest,
+        normalization=source.state.normalization,
+        classes=imagenet.classes(),
+        fill=lambda model, keep: transfer.from_torch(model, arrays, source.state, keep_head=keep),
+    )
+
+
+def _state(spec: ModelSpec, path: Path) -> Pretrained:
+    arrays = state_dict.read(path)
+    sources = [*spec.torch, *([spec.packaged.state] if spec.packaged else [])]
+    if not sources:
+        raise UserError(f"no library that tfcompact reads has a {spec.name}; {_files(spec)}")
+    probe = build(spec.name, px=spec.min_px, classes=2)
+    missing = {id(s): transfer.missing_key(probe, arrays, s) for s in sources}
+    fitting = [s for s in sources if missing[id(s)] is None]
+    if not fitting:
+        wanted = " or ".join(f"{s.library}'s {s.model} (no {missing[id(s)]})" for s in sources)
+        raise UserError(f"{path} is not a state dict of {wanted}")
+    source = _named(path, fitting)
+    return Pretrained(
+        label=f"{path.name} ({source.library} {source.model})",
+        sha256=_sha256(path),
+        normalization=source.normalization,
+        classes=imagenet.classes() if transfer.classes(probe, arrays, source) == 1000 else None,
+        fill=lambda model, keep: transfer.from_torch(model, arrays, source, keep_head=keep),
+    )
+
+
+def _named(path: Path, fitting: list[TorchWeights]) -> TorchWeights:
+    """The source that `path` names, of several with the same arrays: timm's `tf_x` pads otherwise than its `x`."""
+    if len({replace(s, library="", model="") for s in fitting}) == 1:  # one, or several that compute alike
+        return fitting[0]
+    named = [s for s in fitting if s.model in path.stem]
+    longest = max((len(s.model) for s in named), default=0)
+    chosen = [s for s in named if len(s.model) == longest]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = " or ".join(f"{s.library}'s {s.model}" for s in fitting)
+    raise UserError(f"{path} fits {names}, which compute differently; name the file after the one it is of")
+
+
+def _keras(spec: ModelSpec, path: Path) -> Pretrained:
+    source = spec.keras
+    assert source is not None
+
+    def fill(model: Any, keep_head: bool) -> Any:
+        theirs = transfer.application(source, spec.image_px, spec.classes)
+        try:
+            theirs.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} does not hold the weights of {source.application} ({reason})") from None
+        full = build(spec.name, px=spec.image_px, classes=spec.classes)
+        transfer.copy_in_order(theirs, full)
+        if source.bgr:
+            transfer.turn_stem(full)
+        return transplant(full, rewrite.clone(model), keep_head)
+
+    return Pretrained(
+        label=path.name,
+        sha256=_sha256(path),
+        normalization=source.normalization,
+        classes=imagenet.classes(),
+        fill=fill,
+    )
+
+
+def _run(spec: ModelSpec, path: Path) -> Pretrained:
+    run = store.Run(path)
+    if not (path / "provenance.json").is_file() or not (path / "model.h5").is_file():
+        raise UserError(f"{path} is not a finished run with a model")
+    facts = run.provenance
+    if run.model != spec.name:
+        raise UserError(f"{path} is a run of {run.model}, not of {spec.name}")
+    if run.stage == "quantize":
+        raise UserError(
+            f"{path} is quantized; go on from the fit run before it: {run.provenance['inputs']['parent']}"
+        )
+    facts = run.provenance
+
+    def fill(model: Any, keep_head: bool) -> Any:
+        network = saved.load(path / "model.h5")
+        resized = network.input_shape != model.input_shape
+        return rewrite.rewrite(network, _new_head(model, keep_head, resized), shape=model.input_shape[1:])
+
+    return Pretrained(
+        label=f"{run.model}/{run.name}",
+        sha256=_sha256(path / "model.h5"),
+        normalization=Normalization.from_json(facts["inputs"]["normalization"]),
+        classes=tuple(facts["data"]["classes"]),
+        fill=fill,
+    )
+
+
+def _new_head(model: Any, keep_head: bool, resized: bool) -> rewrite.Rule:
+    """A rule that takes the layers that know the number of classes from `model`, with its random weights.
+
+    Auxiliary classifiers end in windows of the whole grid, so they are new for another size, too.
+    """
+    fresh_ones = () if keep_head and not resized else ("aux",) if keep_head else transfer.HEADS
+
+    def rule(layer: Any, x: Any) -> Any:
+        if not layer.name.startswith(fresh_ones):
+            return None
+        fresh = model.get_layer(layer.name)
+        copy = fresh.__class__.from_config(fresh.get_config())
+        out = copy(x)
+        copy.set_weights(fresh.get_weights())
+        return out
+
+    return rule
+
+
+def transplant(full: Any, model: Any, keep_head: bool) -> Any:
+    """`model` with the weights of the layers of `full` that have the same names, its head's only if `keep_head`.
+
+    Raises `UserError` where a layer other than the head's differs in shape, or is not there.
+    """
+    names = {layer.name for layer in full.layers}
+    for layer in model.layers:
+        if not layer.weights or (layer.name.startswith(transfer.HEADS) and not (keep_head and layer.name in names)):
+            continue
+        if layer.name not in names:
+            raise UserError(f"the weights of {full.name} have no layer {layer.name}")
+        arrays = full.get_layer(layer.name).get_weights()
+        found, wanted = [a.shape for a in arrays], [tuple(w.shape) for w in layer.weights]
+        if found != wanted:
+            raise UserError(f"layer {layer.name} takes weights of shapes {wanted}, not {found}")
+        layer.set_weights(arrays)
+    return model
+
+
+def _download(spec: ModelSpec) -> Path:
+    """The file that tf_keras.applications fetches for its network, from Keras' own cache if it is there.
+
+    Keras knows most files' checksums and refuses others; the sha256 of what came is recorded with the run.
+    """
+    source = spec.keras
+    assert source is not None
+    made = getattr(keras.applications, source.application)
+    with _watching_downloads() as files:
+        try:
+            made(weights=IMAGENET, classifier_activation=None, **source.options)
+        except Exception as error:  # every module of Keras has errors of its own for a server that does not answer
+            if files:
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"the ImageNet weights of {spec.name} could not be downloaded ({reason}); fetch them on a machine "
+                "with the internet and give --weights FILE"
+                + (f", or {_files(spec).removeprefix('give ')}" if spec.torch else "")
+            ) from None
+    if not files:
+        raise UserError(f"tf_keras.applications has no ImageNet weights for {spec.name}; {_files(spec)}")
+    return files[-1]
+
+
+@contextlib.contextmanager
+def _watching_downloads() -> Iterator[list[Path]]:
+    """The list of files that Keras fetches, or finds in its cache, within the block."""
+    from tf_keras.src.utils import data_utils
+
+    original, found = data_utils.get_file, []
+
+    def get_file(*args: Any, **kwargs: Any) -> str:
+        path: str = original(*args, **kwargs)
+        found.append(Path(path))
+        return path
+
+    data_utils.get_file = get_file
+    try:
+        yield found
+    finally:
+        data_utils.get_file = original
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,183 @@
+"""Published weights into our networks: from `tf_keras.applications`, and from torchvision's and timm's state dicts.
+
+What is copied is checked by shape, and nothing is left over on either side: a network is filled whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfcompact.errors import UserError
+from tfcompact.frameworks import keras
+from tfcompact.models.layers import SamePadding
+from tfcompact.models.spec import KerasWeights, TorchWeights
+from tfcompact.networks.rewrite import rewrite
+
+HEADS = ("logits", "aux")
+"""How the names of layers begin whose shape, or whose being there, depends on what is trained."""
+
+
+def application(source: KerasWeights, px: int, classes: int = 1000) -> Any:
+    """The network of `tf_keras.applications` with random weights, logits out: `[n, px, px, 3] -> [n, classes]`."""
+    made = getattr(keras.applications, source.application)
+    return made(input_shape=(px, px, 3), weights=None, classes=classes, classifier_activation=None, **source.options)
+
+
+def copy_in_order(theirs: Any, ours: Any) -> None:
+    """Gives the layers of `ours` the weights of those of `theirs`, both in the order in which they were made.
+
+    A separable convolution of theirs stands for a depthwise and a 1x1 convolution of ours. Raises `UserError` where
+    kinds or shapes differ, with nothing changed.
+    """
+    sources, targets = _units(theirs), [(layer, _kind(layer)) for layer in _in_order(ours)]
+    if [kind for _, kind in targets] != [kind for kind, _ in sources]:
+        at = next(
+            (i for i, (s, t) in enumerate(zip(sources, targets, strict=False)) if s[0] != t[1]),
+            min(len(sources), len(targets)),
+        )
+        name = targets[at][0].name if at < len(targets) else "the end"
+        raise UserError(f"{theirs.name} and {ours.name} are not the same network: they differ at {name}")
+    for (layer, _), (_, arrays) in zip(targets, sources, strict=True):
+        found, wanted = [a.shape for a in arrays], [tuple(w.shape) for w in layer.weights]
+        if found != wanted:
+            raise UserError(f"layer {layer.name} of {ours.name} takes weights of shapes {wanted}, not {found}")
+    for (layer, _), (_, arrays) in zip(targets, sources, strict=True):
+        layer.set_weights(arrays)
+
+
+def turn_stem(model: Any) -> None:
+    """Makes a network that was trained on BGR images take RGB: turns the channels of what sees the image."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[2] == 3 and layer.groups == 1:
+            kernel, *rest = layer.get_weights()
+            layer.set_weights([kernel[:, :, ::-1], *rest])
+            return
+
+
+def from_torch(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights, *, keep_head: bool = True) -> Any:
+    """A copy of `model` as PyTorch computes it: padded alike on both sides, its epsilon, the arrays of `state`.
+
+    Auxiliary classifiers that `state` lacks keep their random weights, and without `keep_head` so does everything
+    whose shape depends on the classes. Raises `UserError` for a key that is missing, or of another shape.
+    """
+    network = as_torch(model, source)
+    for layer in network.layers:
+        if not layer.weights:
+            continue
+        module = source.module(layer.name)
+        is_head = layer.name.startswith(HEADS)
+        if is_head and (not keep_head or (layer.name.startswith("aux") and f"{module}.weight" not in state)):
+            continue
+        layer.set_weights(_from_module(layer, module, state, bgr=source.bgr))
+    return network
+
+
+def missing_key(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights) -> str | None:
+    """The first key that `state` would need to be one of `source`; None where it has all."""
+    wanted = (f"{source.module(layer.name)}.weight" for layer in model.layers if layer.weights)
+    return next((key for key in wanted if key not in state), None)
+
+
+def classes(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights) -> int:
+    """The number of classes of the network that `state` belongs to."""
+    return len(state[f"{source.module('logits')}.weight"])
+
+
+def as_torch(model: Any, source: TorchWeights) -> Any:
+    """A copy of `model` that pads as PyTorch does and has the batch normalization of `source`, with scale."""
+
+    def rule(layer: Any, x: Any) -> Any:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            options = layer.get_config() | {"epsilon": source.epsilon, "scale": True}
+            return layer.__class__.from_config(options)(x)
+        before = getattr(x, "_keras_history", (None,))[0]
+        if isinstance(layer, keras.layers.MaxPooling2D) and isinstance(before, SamePadding):
+            # Its zeros are a peculiarity of keras.applications: elsewhere nothing beyond the border is a maximum.
+            return layer.__class__.from_config(layer.get_config() | {"padding": "same"})(before.input)
+        if isinstance(layer, keras.layers.MaxPooling2D) and source.ceil and layer.strides != (1, 1):
+            # Where windows do not fit, SAME pads the end alone, as ceil_mode does; where they do, it pads both ends.
+            fits = all((n - k) % s == 0 for n, k, s in zip(x.shape[1:3], layer.pool_size, layer.strides, strict=True))
+            return layer.__class__.from_config(layer.get_config() | {"padding": "valid" if fits else "same"})(x)
+        average = isinstance(layer, keras.layers.AveragePooling2D)
+        if average and source.counts_padding and layer.strides == (1, 1) and layer.padding == "same":
+            padded = keras.layers.ZeroPadding2D([k // 2 for k in layer.pool_size], name=f"{layer.name}_pad")(x)
+            return layer.__class__.from_config(layer.get_config() | {"padding": "valid"})(padded)
+        strided = getattr(layer, "strides", (1, 1)) != (1, 1) and getattr(layer, "padding", "valid") == "same"
+        if not (source.symmetric and strided):
+            return None
+        kernel = layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size
+        if average or kernel == (1, 1):
+            return None  # averages leave the padding out on both sides of the fence
+        if all(k % 2 and n % s == 1 for k, n, s in zip(kernel, x.shape[1:3], layer.strides, strict=True)):
+            return None  # on such a grid SAME, too, pads both sides alike
+        if isinstance(layer, keras.layers.MaxPooling2D) and not isinstance(x._keras_history.layer, keras.layers.ReLU):
+            # Padding with zeros would beat negative values: all maxima, then those PyTorch takes.
+            every = keras.layers.MaxPooling2D(kernel, 1, "same", name=f"{layer.name}_all")(x)
+            return keras.layers.MaxPooling2D(1, layer.strides, "same", name=layer.name)(every)
+        padded = keras.layers.ZeroPadding2D([(k - 1) // 2 for k in kernel], name=f"{layer.name}_pad")(x)
+        copy = layer.__class__.from_config(layer.get_config() | {"padding": "valid"})
+        out = copy(padded)
+        copy.set_weights(layer.get_weights())
+        return out
+
+    return rewrite(model, rule)
+
+
+def _from_module(layer: Any, module: str, state: Mapping[str, np.ndarray], *, bgr: bool) -> list[np.ndarray]:
+    """The arrays of one torch module, in the order and layout of the Keras layer's weights."""
+
+    def take(name: str) -> np.ndarray:
+        key = f"{module}.{name}"
+        if key not in state:
+            raise UserError(f"layer {layer.name} needs {key!r}, which the file does not have")
+        return np.asarray(state[key])
+
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [take(name) for name in ("weight", "bias", "running_mean", "running_var")]
+    kernel = take("weight")
+    wanted = tuple(layer.weights[0].shape)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        kernel = kernel.transpose(2, 3, 0, 1)  # [c, 1, h, w]
+        kernel = kernel.reshape(wanted) if kernel.size == np.prod(wanted) else kernel
+    elif kernel.ndim == 4:
+        kernel = kernel.transpose(2, 3, 1, 0)  # [out, in, h, w]
+        kernel = kernel[0, 0] if len(wanted) == 2 else kernel
+    else:
+        kernel = kernel.T  # [out, in]
+        kernel = kernel[np.newaxis, np.newaxis] if len(wanted) == 4 else kernel
+    if bgr and kernel.ndim == 4 and kernel.shape[2] == 3:  # the stem, which alone sees colours
+        kernel = kernel[:, :, ::-1]
+    arrays = [kernel, take("bias")] if layer.use_bias else [kernel]
+    for array, weight in zip(arrays, layer.weights, strict=True):
+        if array.shape != tuple(weight.shape):
+            raise UserError(f"layer {layer.name} takes {tuple(weight.shape)}, but {module} has {array.shape}")
+    return arrays
+
+
+def _kind(layer: Any) -> str:
+    """What a layer with weights is, whatever its class is called."""
+    for kind in ("BatchNormalization", "DepthwiseConv2D", "Conv2D", "Dense"):
+        if isinstance(layer, getattr(keras.layers, kind)):
+            return kind
+    return type(layer).__name__
+
+
+def _units(model: Any) -> list[tuple[str, list[np.ndarray]]]:
+    """Kind and arrays of every layer with weights, a separable convolution as two."""
+    units: list[tuple[str, list[np.ndarray]]] = []
+    for layer in _in_order(model):
+        arrays = layer.get_weights()
+        if isinstance(layer, keras.layers.SeparableConv2D):
+            units += [("DepthwiseConv2D", arrays[:1]), ("Conv2D", arrays[1:])]
+        elif not isinstance(layer, keras.layers.Normalization):
+            units.append((_kind(layer), arrays))
+    return units
+
+
+def _in_order(model: Any) -> list[Any]:
+    """The layers with weights, in the order in which these were made: variables count up."""
+    layers = [layer for layer in model.layers if layer.weights]
+    return sorted(layers, key=lambda layer: int(layer.weights[0]._unique_id.rpartition("_")[2]))
