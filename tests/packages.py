@@ -41,7 +41,7 @@ PACKAGES = (
         light=False,
     ),
     Package("tflite", "a `.tflite` file's bytes, and what runs them", ("records", "data")),
-    Package("training", "one resumable loop, with hooks", ("records", "data"), light=False),
+    Package("training", "one resumable loop, with hooks", ("records", "data", "networks"), light=False),
     Package(
         "compress",
         "ways to make a network smaller, a package each",
@@ -62,7 +62,9 @@ PACKAGES = (
         ("records", "data", "models", "compress", "tflite"),
     ),
     Package("report", "rows, tables, plots, pages", ("records", "runs", "models", "networks")),
-    Package("stages", "what a stage is, and a file for each", ("data", "networks", "training", "compress")),
+    Package(
+        "stages", "what a stage is, and a file for each", ("records", "data", "networks", "training", "compress")
+    ),
     Package(
         "sensitivity",
         "which layers rounding hurts, and files with layers kept float",
@@ -77,7 +79,7 @@ PACKAGES = (
         "from a target and a config to a finished run: parents, identity, recipes",
         (
             *("records", "runs", "data", "models", "networks", "training", "compress", "weights"),
-            *("measure", "export", "stages"),
+            *("measure", "latency", "export", "stages"),
         ),
     ),
     Package(

@@ -95,8 +95,8 @@ def exported(tmp_path_factory) -> dict[str, Path]:
         for i, data in enumerate(flowers(folder, 0, LEARNED)):
             (place / f"{i}.jpg").write_bytes(data)
     line = Pipeline(Target("mobilenet_v2_0.35", data=str(images), px=PX, runs=tmp_path_factory.mktemp("runs")))
-    fit = line.run("fit", configured("fit", {"epochs": 12}))
-    quantized = line.run("quantize", configured("quantize", {"epochs": 1}), fit.name)
+    fit = line.run(configured("fit", {"epochs": 12}))
+    quantized = line.run(configured("quantize", {"epochs": 1}), fit.name)
     # With 50 validation images one is two points; the gate's own limits are for other tests.
     run = line.export(gate.Config(("uint8", "float32"), largest_loss=10.0, least_agreement=80.0), quantized.name)
     return {a.format: run.path / a.path for a in run.artifacts}

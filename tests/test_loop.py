@@ -25,7 +25,7 @@ from tfcompact.records.artifact import Normalization
 from tfcompact.stages import fit
 from tfcompact.training import checkpoint, evaluation, loop, norms, progress
 from tfcompact.training.context import Context
-from tfcompact.training.trainer import _optimizer
+from tfcompact.training.optimizers import optimizer_for
 
 L = keras.layers
 PLAIN = {"norm_batches": 0, "ema": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "clip_norm": 0.0}
@@ -124,7 +124,7 @@ def test_interrupted_within_an_epoch_it_ends_the_same(whole, tmp_path, monkeypat
         if next(steps) == 9:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(progress._Epochs, "on_train_batch_end", stop_in_the_third_epoch)
+    monkeypatch.setattr(progress.Epochs, "on_train_batch_end", stop_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
     monkeypatch.undo()
@@ -133,14 +133,14 @@ def test_interrupted_within_an_epoch_it_ends_the_same(whole, tmp_path, monkeypat
 
 
 def test_killed_between_the_last_checkpoint_and_its_line_the_log_is_whole(whole, tmp_path, monkeypatch) -> None:
-    add = progress._Log.add
+    add = progress.Log.add
 
     def die_at_the_last(self, row) -> None:
         if row["epoch"] == 4:
             raise KeyboardInterrupt
         add(self, row)
 
-    monkeypatch.setattr(progress._Log, "add", die_at_the_last)
+    monkeypatch.setattr(progress.Log, "add", die_at_the_last)
     with pytest.raises(KeyboardInterrupt):
         outcome(tmp_path / "run", options())
     monkeypatch.undo()
@@ -221,7 +221,7 @@ def test_no_epochs_train_nothing(tmp_path) -> None:
 def test_what_is_kept_is_the_moving_average(tmp_path, monkeypatch) -> None:
     steps = []
     monkeypatch.setattr(
-        progress._Epochs,
+        progress.Epochs,
         "on_train_batch_end",
         lambda self, *_: steps.append(self.state.trainer.network.get_weights()),
     )
@@ -281,7 +281,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
     for variable in model.trainable_variables:
         variable.assign(tf.ones_like(variable))
     config = options(optimizer=name, weight_decay=0.1, learning_rate=0.5, warmup_epochs=0, epochs=100)
-    optimizer = _optimizer(config, 100, model)
+    optimizer = optimizer_for(config, 100, model)
     zeros = [tf.zeros_like(v) for v in model.trainable_variables]
     optimizer.apply_gradients(zip(zeros, model.trainable_variables, strict=True))
     for variable in model.trainable_variables:
@@ -292,7 +292,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
 
 def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     config = options(learning_rate=0.1, warmup_epochs=2, epochs=10)
-    rate = _optimizer(config, 10, network())._learning_rate
+    rate = optimizer_for(config, 10, network())._learning_rate
     values = [float(rate(step)) for step in range(101)]
     np.testing.assert_allclose(values[:21], np.linspace(0, 0.1, 21), atol=1e-7)
     np.testing.assert_allclose(values[20:], 0.05 * (1 + np.cos(np.pi * np.arange(81) / 80)), atol=1e-7)
@@ -300,7 +300,7 @@ def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_warm_up_as_long_as_the_training_leaves_a_step_to_train_with(epochs: int) -> None:
-    rate = _optimizer(options(learning_rate=0.1, warmup_epochs=5, epochs=epochs), 1, network())._learning_rate
+    rate = optimizer_for(options(learning_rate=0.1, warmup_epochs=5, epochs=epochs), 1, network())._learning_rate
     assert float(rate(epochs - 1)) == pytest.approx(0.1)
 
 

@@ -14,9 +14,9 @@ from tfcompact.errors import UnknownName, UserError
 from tfcompact.export import converter, gate
 from tfcompact.measure import host
 from tfcompact.networks import rewrite
-from tfcompact.pipeline import pipeline
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.subject import suitable_px
 from tfcompact.pipeline.target import Target
 from tfcompact.records import formats
 from tfcompact.records.artifact import Normalization
@@ -35,14 +35,12 @@ def line(tmp_path_factory) -> Pipeline:
 
 @pytest.fixture(scope="module")
 def fit(line):
-    return line.run("fit", configured("fit", {"epochs": 2, "batch": 128}))
+    return line.run(configured("fit", {"epochs": 2, "batch": 128}))
 
 
 @pytest.fixture(scope="module")
 def quantized(line, fit):
-    return line.run(
-        "quantize", configured("quantize", {"epochs": 1, "batch": 128, "calibration_images": 64}), fit.name
-    )
+    return line.run(configured("quantize", {"epochs": 1, "batch": 128, "calibration_images": 64}), fit.name)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +64,14 @@ def test_a_run_records_what_made_it(line, fit):
 
 def test_asked_again_it_is_not_run_again(line, fit):
     before = (fit.path / "provenance.json").stat().st_mtime_ns
-    again = line.run("fit", configured("fit", {"epochs": 2, "batch": 128}))
+    again = line.run(configured("fit", {"epochs": 2, "batch": 128}))
     assert again.path == fit.path
     assert (fit.path / "provenance.json").stat().st_mtime_ns == before
 
 
 def test_another_option_or_seed_is_another_run(line, fit):
     other = Pipeline(Target(MODEL, data="digits", px=32, runs=line.target.runs, seed=1))
-    assert other.run("fit", configured("fit", {"epochs": 0})).path != fit.path
+    assert other.run(configured("fit", {"epochs": 0})).path != fit.path
 
 
 def test_quantize_follows_the_newest_fit_and_keeps_its_images(quantized, fit):
@@ -102,7 +100,7 @@ def test_every_format_is_written_and_is_what_it_says(exported):
 
 
 def test_uint8_and_int8_are_the_same_network(exported, line, fit):
-    images, _ = line._data(fit).arrays("test", px=32, limit=40)
+    images, _ = line.images(fit).arrays("test", px=32, limit=40)
     uint8, int8 = (runtime.LiteModel(exported.path / f"model.{kind}.tflite")(images) for kind in formats.INTEGER)
     np.testing.assert_array_equal(uint8, int8)
 
@@ -135,11 +133,11 @@ def test_a_fit_run_has_no_integer_files(line, fit):
 def test_float_files_hold_the_network_that_was_quantized_not_its_first_ancestor(line, fit):
     """Where a training goes on from another, what is shipped is the second one's network."""
     options = {"epochs": 1, "batch": 128, "learning_rate": 1e-2, "ema": 0.0, "norm_batches": 0}
-    second = line.run("fit", configured("fit", options), fit.name)
-    quantized = line.run("quantize", configured("quantize", {"epochs": 0, "calibration_images": 64}), second.name)
+    second = line.run(configured("fit", options), fit.name)
+    quantized = line.run(configured("quantize", {"epochs": 0, "calibration_images": 64}), second.name)
     assert lineage.float_source(quantized).name == second.name
     exported = line.export(dataclasses.replace(LENIENT, formats=("uint8", "float32")), quantized.name)
-    images, _ = line._data(fit).arrays("test", px=32, limit=40)
+    images, _ = line.images(fit).arrays("test", px=32, limit=40)
     given = runtime.LiteModel(exported.path / "model.float32.tflite")(images)
     for run, expected in ((second, True), (fit, False)):
         logits = rewrite.inference(line.load(run.name))(normalize(images.astype(np.float32), Normalization())).numpy()
@@ -239,7 +237,7 @@ def test_a_folder_called_like_a_set_does_not_take_its_place(line, fit, tmp_path,
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     other = Pipeline(Target(MODEL, px=32, runs=tmp_path / "runs"))
-    assert other.run("fit", configured("fit", {"epochs": 0})).provenance["data"]["source"] == "digits"
+    assert other.run(configured("fit", {"epochs": 0})).provenance["data"]["source"] == "digits"
 
 
 def test_the_gate_names_a_tensor_that_stayed_float(line, quantized, monkeypatch):
@@ -252,13 +250,13 @@ def test_the_gate_names_a_tensor_that_stayed_float(line, quantized, monkeypatch)
 def test_images_of_other_classes_are_refused(line, fit, flowers):
     other = Pipeline(Target(MODEL, data=str(flowers), runs=line.target.runs))
     with pytest.raises(UserError, match="was trained on 10 classes"):
-        other.run("quantize", parent=fit.name)
+        other.run(configured("quantize", {}), parent=fit.name)
 
 
 def test_another_size_than_the_parent_is_refused(line, fit):
     other = Pipeline(Target(MODEL, px=64, runs=line.target.runs))
     with pytest.raises(UserError, match="has images of 32 px, not 64"):
-        other.run("quantize", parent=fit.name)
+        other.run(configured("quantize", {}), parent=fit.name)
 
 
 def test_names_that_are_not_there_are_told(line):
@@ -270,7 +268,7 @@ def test_names_that_are_not_there_are_told(line):
     with pytest.raises(UnknownName, match="known: default"):
         line.train("nosuch")
     with pytest.raises(UserError, match="no finished run"):
-        line.run("quantize", parent="fit-00000000")
+        line.run(configured("quantize", {}), parent="fit-00000000")
 
 
 @pytest.mark.parametrize(("model", "native", "px"), [
@@ -278,7 +276,7 @@ def test_names_that_are_not_there_are_told(line):
     ("inception_v3", 8, 75), ("inception_v3", 256, 256), ("inception_v3", 2000, 299),
 ])  # fmt: skip
 def test_image_size_follows_data_and_network(model, native, px):
-    assert pipeline.suitable_px(models.spec(model), native) == px
+    assert suitable_px(models.spec(model), native) == px
 
 
 def _swapped_classes(convert):

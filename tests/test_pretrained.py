@@ -217,7 +217,7 @@ def test_paths_that_hold_no_weights(spec, name: str, said: str, tmp_path: Path, 
 
 def test_a_run_of_ours_goes_on_with_other_classes_and_another_size(tmp_path: Path) -> None:
     digits = Pipeline(Target(MODEL, data="digits", px=32, runs=tmp_path / "runs"))
-    first = digits.run("fit", configured("fit", {"epochs": 1, "batch": 256}))
+    first = digits.run(configured("fit", {"epochs": 1, "batch": 256}))
     found = pretrained.find(models.spec(MODEL), str(first.path))
     assert found.label == f"{MODEL}/{first.name}"
     started = found.start(models.build(MODEL, px=40, classes=3), FLOWERS)
@@ -229,12 +229,12 @@ def test_a_run_of_ours_goes_on_with_other_classes_and_another_size(tmp_path: Pat
         body_and_head(found.start(models.build(MODEL, px=32, classes=10), tuple("0123456789")))[1],
         body_and_head(original)[1],
     )
-    again = digits.run("fit", configured("fit", {"epochs": 0, "weights": str(first.path)}))
+    again = digits.run(configured("fit", {"epochs": 0, "weights": str(first.path)}))
     recorded = again.provenance["inputs"]["weights"]
     assert recorded["from"] == f"{MODEL}/{first.name}"
     assert same(digits.load(again.name).get_weights(), original.get_weights())
     with pytest.raises(UserError, match="not both"):
-        digits.run("fit", configured("fit", {"weights": str(first.path)}), first.name)
+        digits.run(configured("fit", {"weights": str(first.path)}), first.name)
     with pytest.raises(UserError, match="is a run of mobilenet_v2_0.35, not of mobilenet_v2_0.5"):
         pretrained.find(models.spec("mobilenet_v2_0.5"), str(first.path))
 
@@ -245,9 +245,9 @@ def test_the_sources_normalization_is_the_runs(tmp_path: Path, keras_file, monke
     odd = replace(spec, keras=replace(spec.keras, normalization=models.spec("mobilenet_v2").torch[0].normalization))
     line = Pipeline(Target(MODEL, data="digits", px=32, runs=tmp_path / "runs"))
     line.spec = odd
-    fit = line.run("fit", configured("fit", {"epochs": 1, "batch": 256, "weights": str(keras_file)}))
+    fit = line.run(configured("fit", {"epochs": 1, "batch": 256, "weights": str(keras_file)}))
     assert len(fit.provenance["inputs"]["normalization"]["mean"]) == 3
-    quantized = line.run("quantize", configured("quantize", {"epochs": 0}), fit.name)
+    quantized = line.run(configured("quantize", {"epochs": 0}), fit.name)
     assert quantized.provenance["inputs"]["normalization"]["mean"] == [128.0]
     assert "image_affine" in [layer.name for layer in line.load(quantized.name).layers]
     accuracy = [json.loads((run.path / "notes.json").read_text())["validation_accuracy"] for run in (fit, quantized)]

@@ -324,8 +324,8 @@ def test_from_a_run_to_the_mixed_file(tmp_path, monkeypatch, capfd):
 
     name = "mobilenet_v3_small"
     line = Pipeline(Target(name, data="digits", px=32, runs=tmp_path / "runs"))
-    line.run("fit", configured("fit", {"epochs": 1, "batch": 128}))
-    run = line.run("quantize", configured("quantize", {"epochs": 0, "calibration_images": 64}))
+    line.run(configured("fit", {"epochs": 1, "batch": 128}))
+    run = line.run(configured("quantize", {"epochs": 0, "calibration_images": 64}))
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
     monkeypatch.chdir(tmp_path)
     words = ["sensitivity", str(run.path), "--keep-float", "2", "--json", "all.json", "--validation-images", "40"]

@@ -45,10 +45,10 @@ def main() -> None:
     pipeline = Pipeline(target, Console(stderr=True))
     curves, results = {}, {}
     for name, plan in plans.items():
-        fit = pipeline.run("fit", configured("fit", plan))
-        quantized = pipeline.run("quantize", configured("quantize", recipe["quantize"]), fit.name)
+        fit = pipeline.run(configured("fit", plan))
+        quantized = pipeline.run(configured("quantize", recipe["quantize"]), fit.name)
         exported = pipeline.export(configured("export", {"formats": ["int8", "float32"]}), quantized.name)
-        images, labels = pipeline._data(fit).arrays("test", px=options.px)
+        images, labels = pipeline.images(fit).arrays("test", px=options.px)
         curves[name] = curve(fit)
         results[name] = {
             a.format: 100

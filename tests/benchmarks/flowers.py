@@ -39,14 +39,14 @@ def accuracy(run: store.Run, format: str, images, labels) -> float:
 def row(name: str, seed: int, data: str, root: Path) -> dict[str, float]:
     plan = PLAN[name]
     pipeline = Pipeline(Target(name, data=data, px=plan["px"], seed=seed, runs=root), Console(stderr=True))
-    fit = pipeline.run("fit", configured("fit", {"epochs": plan["fit"]}))
-    qat = pipeline.run("quantize", configured("quantize", {"epochs": plan["quantize"]}), fit.name)
-    ptq = pipeline.run("quantize", configured("quantize", {"epochs": 0}), fit.name)
+    fit = pipeline.run(configured("fit", {"epochs": plan["fit"]}))
+    qat = pipeline.run(configured("quantize", {"epochs": plan["quantize"]}), fit.name)
+    ptq = pipeline.run(configured("quantize", {"epochs": 0}), fit.name)
     exported = pipeline.export(parent=qat.name)
     # Post-training quantization is here to be compared, so the gate's limits are off for it.
     as_it_is = gate.Config(formats=("int8",), largest_loss=100.0, least_agreement=0.0)
     exported_ptq = pipeline.export(as_it_is, ptq.name)
-    images, labels = pipeline._data(fit).arrays("test", px=plan["px"])
+    images, labels = pipeline.images(fit).arrays("test", px=plan["px"])
     return {
         "float": accuracy(exported, "float32", images, labels),
         "qat": accuracy(exported, "int8", images, labels),

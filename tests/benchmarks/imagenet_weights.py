@@ -101,8 +101,8 @@ def main() -> None:
     for name in chosen.only:
         target = Target(name, data=f"imagenet:{chosen.photographs}", px=224, runs=chosen.runs)
         pipeline = Pipeline(target, Console(stderr=True))
-        fit = pipeline.run("fit", configured("fit", {"weights": "imagenet", "epochs": 0}))
-        data = pipeline._data(fit)
+        fit = pipeline.run(configured("fit", {"weights": "imagenet", "epochs": 0}))
+        data = pipeline.images(fit)
         counted = dict(data.sizes)
         parts = [data.arrays(split, px=224) for split in data.sizes]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -113,7 +113,7 @@ def main() -> None:
         scores = " | ".join(f"{top(expected, labels, n):.1f}" for n in (1, 5))
         rows.append(f"{name} | float32 | | {original.bytes / 1e6:.2f} | {scores}")
         for way in chosen.ways:
-            quantized = pipeline.run("quantize", configured("quantize", {"epochs": 0} | options_of(way)), fit.name)
+            quantized = pipeline.run(configured("quantize", {"epochs": 0} | options_of(way)), fit.name)
             artifact, given = answers(pipeline, "uint8", quantized.name, images)
             scores = " | ".join(f"{top(given, labels, n):.1f}" for n in (1, 5))
             rows.append(f"{name} | uint8 | {way} | {artifact.bytes / 1e6:.2f} | {scores}")

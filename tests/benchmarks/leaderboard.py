@@ -123,13 +123,13 @@ def train(name: str, data: str, root: Path, until: str) -> dict[str, store.Run]:
     pipeline = Pipeline(Target(name, data=data, px=px, runs=root), Console(stderr=True))
     fit_images, qat_images = images_an_epoch(name, px, root / "plan" / f"{name}.json")
     common = {"batch": BATCH, "validation_images": VALIDATION, "augment": {"crop_area": CROP}}
-    fit = pipeline.run("fit", configured("fit", common | {"epochs": FIT_EPOCHS, "epoch_images": fit_images}))
+    fit = pipeline.run(configured("fit", common | {"epochs": FIT_EPOCHS, "epoch_images": fit_images}))
     found = {"fit": fit}
     if until == "fit":
         return found
-    ptq = pipeline.run("quantize", configured("quantize", common | {"epochs": 0}), fit.name)
+    ptq = pipeline.run(configured("quantize", common | {"epochs": 0}), fit.name)
     options = common | {"epochs": QAT_EPOCHS, "epoch_images": qat_images}
-    qat = pipeline.run("quantize", configured("quantize", options), fit.name)
+    qat = pipeline.run(configured("quantize", options), fit.name)
     found |= {"qat": qat, "ptq": ptq}
     found["qat_export"] = pipeline.export(gate.Config(formats=("int8", "float32"), **ANY), qat.name)
     found["ptq_export"] = pipeline.export(gate.Config(formats=("int8",), **ANY), ptq.name)
@@ -143,7 +143,7 @@ def tested(name: str, found: dict[str, store.Run], root: Path) -> dict[str, Any]
     if record.exists():
         return json.loads(record.read_text())
     pipeline = Pipeline(Target(name, runs=root), Console(stderr=True))
-    data, px = pipeline._data(found["fit"]), pipeline._px(found["fit"])
+    data, px = pipeline.images(found["fit"]), pipeline._px(found["fit"])
 
     def batches():
         for start in range(0, data.sizes["test"], 500):

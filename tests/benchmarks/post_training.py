@@ -62,8 +62,8 @@ class Row(NamedTuple):
 def rows(name: str, data: str, root: Path) -> tuple[dict[str, Row], np.ndarray]:
     """Every file of one network by the way it was made, and the labels of the test images."""
     pipeline = Pipeline(Target(name, data=data, px=PX, runs=root), Console(stderr=True))
-    fit = pipeline.run("fit", configured("fit", {"epochs": FIT_EPOCHS}))
-    images, labels = pipeline._data(fit).arrays("test", px=PX)
+    fit = pipeline.run(configured("fit", {"epochs": FIT_EPOCHS}))
+    images, labels = pipeline.images(fit).arrays("test", px=PX)
     floats = pipeline.export(gate.Config(formats=("float32", "float16", "dynamic"), **ANY), fit.name)
     found = {f"export, {a.format}": _row(floats.path / a.path, a.format, images) for a in floats.artifacts}
     found["export, int16x8"] = _row(int16x8(pipeline, fit, root / "files" / name / fit.name), "int16x8", images)
@@ -82,7 +82,7 @@ def int16x8(pipeline: Pipeline, fit: store.Run, directory: Path) -> Path:
     path = directory / "model.int16x8.tflite"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
-        data, network = pipeline._data(fit), rewrite.inference(pipeline.load(fit.name))
+        data, network = pipeline.images(fit), rewrite.inference(pipeline.load(fit.name))
         images, labels = data.arrays("validation", px=PX, limit=500)
         evidence = gate.Evidence(images, labels, data.arrays("train", px=PX, limit=CALIBRATION)[0])
         source = pipeline._source(fit, network, network)
@@ -98,7 +98,7 @@ def litert_quantizer(pipeline: Pipeline, fit: store.Run, floats: store.Run, dire
 
         directory.mkdir(parents=True, exist_ok=True)
         file = next(floats.path / a.path for a in floats.artifacts if a.format == "float32")
-        images = runtime.LiteModel(file).prepared(pipeline._data(fit).arrays("train", px=PX, limit=CALIBRATION)[0])
+        images = runtime.LiteModel(file).prepared(pipeline.images(fit).arrays("train", px=PX, limit=CALIBRATION)[0])
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             engine = quantizer.Quantizer(str(file), recipe.static_wi8_ai8())
             samples = [{"image": image[np.newaxis]} for image in images]

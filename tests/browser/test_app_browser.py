@@ -104,9 +104,9 @@ def lite0(photographs, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("lite0") / "runs"
     target = Target("efficientnet_lite0", data=f"imagenet:{photographs[0].parent}", px=224, runs=root)
     pipeline = Pipeline(target, Console(quiet=True))
-    fit = pipeline.run("fit", configured("fit", {"weights": "imagenet", "epochs": 0}))
+    fit = pipeline.run(configured("fit", {"weights": "imagenet", "epochs": 0}))
     plan = {"epochs": 0, "sqnr_images": 0}
-    quantized = pipeline.run("quantize", configured("quantize", plan), fit.name)
+    quantized = pipeline.run(configured("quantize", plan), fit.name)
     pipeline.export(configured("export", {"formats": ["uint8", "float32"]}), quantized.name)
     return root
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcompact import files
 from tfcompact.data.images import normalize
-from tfcompact.export.converter import convert
+from tfcompact.export import converter
 from tfcompact.export.gate import Config, Evidence, Source, pass_gate
 from tfcompact.records.artifact import Artifact
 from tfcompact.tflite import metadata, runtime
@@ -26,7 +26,9 @@ def export(source: Source, format: str, config: Config, evidence: Evidence, dire
 
         source = dataclasses.replace(source, model=lower(source.model))
     content = metadata.attach(
-        convert(source.model, format, normalize(evidence.calibration.astype(np.float32), source.normalization)),
+        converter.convert(
+            source.model, format, normalize(evidence.calibration.astype(np.float32), source.normalization)
+        ),
         name=source.name,
         description=f"Image classifier, {len(source.classes)} classes, {format}. Made by tfcompact.",
         labels=source.classes,

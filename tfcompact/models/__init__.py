@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from tfcompact.errors import UnknownName
+from tfcompact.models.space_network import SpaceNetwork
 from tfcompact.models.spec import ModelSpec, Params
 
-__all__ = ["FAMILIES", "ModelSpec", "Params", "build", "spec", "specs"]
+__all__ = ["FAMILIES", "ModelSpec", "Params", "SpaceNetwork", "build", "built", "spec", "specs"]
 
 FAMILIES = (
     "squeezenet",
@@ -53,7 +54,13 @@ def build(name: str, *, px: int | None = None, classes: int | None = None, aux: 
     `px` and `classes` default to the published ones. With `aux`, architectures with training-time auxiliary heads get
     theirs as further outputs. Raises `UnknownName`, and `UserError` for a size the network cannot take.
     """
-    row = spec(name)
+    return built(spec(name), px=px, classes=classes, aux=aux)
+
+
+def built(
+    row: ModelSpec | SpaceNetwork, *, px: int | None = None, classes: int | None = None, aux: bool = False
+) -> Any:
+    """What `build` gives, of a row of the zoo or a member of a search space."""
     extra = {"aux": True} if aux and row.aux_weight else {}
     return row.build(
         row.shape(row.image_px if px is None else px), row.classes if classes is None else classes, **extra

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Normalization
+from tfcompact.records.network import Network
 
 
 class Params(NamedTuple):
@@ -95,6 +96,11 @@ class ModelSpec:
     torch: tuple[TorchWeights, ...] = ()
     packaged: PackagedWeights | None = None
     float_only: str | None = None
+
+    @property
+    def record(self) -> Network:
+        """What a run of it says that it is of."""
+        return Network("spec", self.name)
 
     def shape(self, px: int) -> tuple[int, int, int]:
         """The input shape at `px`. Raises `UserError` naming the smallest size where `px` is below it."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfcompact import stages
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.export import verified_file
+from tfcompact.export import gate
 from tfcompact.measure import host
-from tfcompact.stages import STAGES, stage
 
 RECIPES = Path(__file__).parent / "recipes"
 AFTER = ("export", "measure")
@@ -64,8 +64,8 @@ def _step(row: Mapping[str, Any], place: str, recipe: str, taken: Sequence[str])
             raise UnknownName(f"key of a step of {recipe}", key, ("name", "id", "config"))
     stage = row.get("name")
     if not isinstance(stage, str):
-        raise UserError(f'{place} has no name; give it one: name = "{STAGES[0]}"')
-    stage_named(stage)
+        raise UserError(f'{place} has no name; give it one: name = "{stages.names()[0]}"')
+    stages.stage(stage)  # an unknown name is told before its options are read
     options = row.get("config", {})
     if not isinstance(options, dict):
         raise UserError(f"config of {place} must be a table, not {options!r}")
@@ -111,8 +111,9 @@ def configured(name: str, options: Mapping[str, Any], id: str | None = None) -> 
     `id` is what errors call it, unless by its name. Raises `UnknownName` for an option it does not have, and
     `UserError` for a value of another type.
     """
-    config = {"export": verified_file, "measure": host}.get(name) or stage_named(name)
-    return _filled(config.Config, id or name, options)
+    others: dict[str, type[Any]] = {"export": gate.Config, "measure": host.Config}
+    config = others.get(name) or stages.stage(name).config
+    return _filled(config, id or name, options)
 
 
 def _filled(config: Any, name: str, options: Mapping[str, Any]) -> Any:
@@ -140,10 +141,3 @@ def _fits(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(v, typing.get_args(kind)[0]) for v in value)
     return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
-
-
-def stage_named(name: str) -> Any:
-    """The module of the stage called `name`. Raises `UnknownName` that suggests the nearest."""
-    if name not in STAGES:
-        raise UnknownName("stage", name, STAGES)
-    return stage(name)

@@ -20,23 +20,38 @@ from tfcompact.errors import UserError
 from tfcompact.runs.scan import Scan, only, read_json, scan, under
 from tfcompact.records.artifact import Artifact
 from tfcompact.records.measurement import ColdStart, Measurement
+from tfcompact.records.network import Kind, Network
 from tfcompact.records.formats import INTEGER
 
 
-Network = Literal["float", "quantized"]
 
 
-def network(run: store.Run) -> Network | None:
+def network(run: store.Run) -> Kind | None:
     """The kind of network that a run holds; None where it holds none, as an export does.
 
     Runs that were made before this was recorded say it by their notes: ranges are a quantized network's.
     """
     if "gives" in run.provenance:
-        found: Network | None = run.provenance["gives"]
+        found: Kind | None = run.provenance["gives"]
         return found
     if run.artifacts:
         return None
     return "quantized" if "ranges" in run.notes else "float"
+
+
+def network_record(run: store.Run) -> Network:
+    """What the run is a run of. Runs that were made before this was recorded are all of rows of the zoo."""
+    recorded = run.provenance.get("network")
+    return Network.from_json(recorded) if recorded else Network("spec", run.model)
+
+
+def summary(run: store.Run) -> str:
+    """One line on what its stage did; of a run that was made before this was recorded, some of its options."""
+    if "summary" in run.provenance:
+        return str(run.provenance["summary"])
+    options = run.provenance["inputs"]["config"]
+    told = [f"{name} {options[name]}" for name in ("epochs", "batch", "optimizer", "learning_rate") if name in options]
+    return ", ".join(told)
 
 
 def float_source(run: store.Run) -> store.Run:

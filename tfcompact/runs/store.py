@@ -19,14 +19,14 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UserError
-from tfcompact.records.artifact import Artifact
+from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.measurement import Measurement
 from tfcompact.runs.environment import git_state, machine, versions
 from tfcompact.files import sync, sync_entries, write_json
@@ -69,6 +69,22 @@ class Run:
         return read_json_file(file) if file.exists() else {}
 
     @property
+    def px(self) -> int:
+        """The side in px of the images that its network takes."""
+        px: int = self.provenance["inputs"]["px"]
+        return px
+
+    @property
+    def normalization(self) -> Normalization:
+        """What its network expects of a pixel."""
+        return Normalization.from_json(self.provenance["inputs"]["normalization"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of its classes, in the order of its network's outputs."""
+        return tuple(self.provenance["data"]["classes"])
+
+    @property
     def parent(self) -> Run | None:
         """The run this one started from."""
         name = self.provenance["inputs"]["parent"]
@@ -102,15 +118,10 @@ def finished(root: Path = ROOT, model: str | None = None, stage: str | None = No
     return sorted(found, key=lambda run: (run.provenance["finished"], run.name))
 
 
-def newest(root: Path, model: str, stages: tuple[str, ...]) -> Run:
-    """The newest finished run of `model` by one of `stages`. Raises `UserError` with the command to type."""
-    found = [run for run in finished(root, model) if run.stage in stages]
-    if not found:
-        raise UserError(
-            f"no finished {' or '.join(map(repr, stages))} run of {model} under {root}; "
-            f"try: make {stages[0]} MODEL={model}"
-        )
-    return found[-1]
+def newest(root: Path, model: str, wanted: Callable[[Run], bool]) -> Run | None:
+    """The newest finished run of `model` that is wanted, None where there is none."""
+    found = [run for run in finished(root, model) if wanted(run)]
+    return found[-1] if found else None
 
 
 def find(root: Path, model: str, name: str) -> Run:

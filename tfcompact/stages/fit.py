@@ -1,16 +1,14 @@
-"""Trains a network: from scratch, or with `--parent` on from the weights of another fit run."""
+"""Trains a network: from scratch, from published weights, or on from the weights of another run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from tfcompact.frameworks import keras, tf
-from tfcompact.options import opt
+from tfcompact.options import opt, require
+from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
-from tfcompact.training.hyperparameters import Training
-
-FROM: tuple[str, ...] = ()
+from tfcompact.training.hyperparameters import Training, training_text
 
 
 @dataclass(frozen=True)
@@ -21,46 +19,49 @@ class Config(Training):
         None,
         "what to start from: imagenet, a run's directory, or a file (.h5, .safetensors, .pth); random unless given",
     )
+    squeeze_excite: int = opt(
+        0,
+        "add squeeze-and-excite gates to every block first, their channels divided by this, 16 in the paper; 0: none",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.squeeze_excite >= 0, "squeeze_excite", self.squeeze_excite, "0 or more")
 
 
-def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, Any]]:
+def run(model: Any, config: Config, context: Context) -> tuple[Any, Notes]:
     """A trained copy of `model`, with the weights of the best validation accuracy, and what became of it.
 
     Auxiliary heads, which have their weight in the architecture's `aux_weight`, are trained and kept. Raises
-    `UserError` where the loss stops being a number.
+    `UserError` where the loss stops being a number, and for gates in a network that has them.
     """
+    from tfcompact.networks.squeeze_excite import with_squeeze_excite
     from tfcompact.training import loop
+    from tfcompact.training.hooks import AuxiliaryHead
+    from tfcompact.training.precision import policy_for, with_precision
 
-    policy = _policy(config.precision)
-    network = _with_precision(model, policy)
-    notes = loop.train(network, config, context, aux_weight=context.spec.aux_weight or 0.0)
-    return _with_precision(network, "float32"), notes | {"precision": policy}
-
-
-def _policy(precision: str) -> str:
-    """The Keras dtype policy: mixed where asked for, or where every GPU has the arithmetic for it."""
-    if precision != "auto":
-        return precision
-    gpus = tf.config.list_physical_devices("GPU")
-    capabilities = [tf.config.experimental.get_device_details(g).get("compute_capability", (0, 0)) for g in gpus]
-    if not capabilities or min(capabilities) < (7, 0):
-        return "float32"
-    return "mixed_bfloat16" if min(capabilities) >= (8, 0) else "mixed_float16"
+    if config.squeeze_excite:
+        model = with_squeeze_excite(model, config.squeeze_excite)
+    policy = policy_for(config.precision)
+    network = with_precision(model, policy)
+    heads = [AuxiliaryHead(i, context.spec.aux_weight or 0.0) for i in range(1, len(network.outputs))]
+    notes = loop.train(network, config, context, hooks=heads)
+    return with_precision(network, "float32"), notes | {"precision": policy}
 
 
-def _with_precision(model: Any, policy: str) -> Any:
-    """A copy of `model` that computes in `policy`; variables, and so weights, stay float32."""
-    from tfcompact.networks.rewrite import rewrite
+def _summary(config: Config) -> str:
+    gates = f", squeeze-and-excite gates with reduction {config.squeeze_excite}" if config.squeeze_excite else ""
+    start = f", from {config.weights}'s weights" if config.weights else ""
+    return f"{training_text(config)}{start}{gates}"
 
-    copies: dict[str, Any] = {}
 
-    def recast(layer: Any, x: Any) -> Any:
-        if isinstance(layer, keras.layers.InputLayer):
-            return None
-        if layer.name not in copies:
-            copies[layer.name] = layer.__class__.from_config(layer.get_config() | {"dtype": policy})
-        out = copies[layer.name](x)
-        copies[layer.name].set_weights(layer.get_weights())
-        return out
-
-    return rewrite(model, recast)
+STAGE = Stage(
+    config=Config,
+    run=run,
+    version=1,
+    takes=("float",),
+    gives="float",
+    starts_new=True,
+    weights=lambda config: config.weights,
+    summary=_summary,
+)

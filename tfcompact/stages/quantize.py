@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tfcompact.compress.quantization.ranges import RANGES
+from tfcompact.data.images import normalize
 from tfcompact.options import opt, require, require_choice
+from tfcompact.records.artifact import Normalization
+from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
-from tfcompact.training.hyperparameters import Training
+from tfcompact.training.hyperparameters import Training, training_text
 
-FROM = ("fit",)
 CORRECTION_IMAGES = 128  # all their activations between two layers are held in memory
 
 
@@ -48,7 +50,7 @@ class Config(Training):
         require(self.sqnr_images >= 0, "sqnr_images", self.sqnr_images, "0 or more")
 
 
-def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, Any]]:
+def run(model: Any, config: Config, context: Context) -> tuple[Any, Notes]:
     """A quantization-aware copy of `model`'s inference network, fine-tuned for `config.epochs`, and notes.
 
     The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent; with
@@ -57,9 +59,9 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
     from tfcompact.compress.quantization import calibration, equalization, wrapping
     from tfcompact.compress.quantization.lowering import lower
     from tfcompact.compress.quantization.norm_as_addition import shifted
-    from tfcompact.data.images import normalize
     from tfcompact.networks.rewrite import inference
-    from tfcompact.training import evaluation, loop, trainer
+    from tfcompact.training import evaluation, loop
+    from tfcompact.training.hooks import SoftLabels
 
     parent = lower(inference(model))
     found: dict[str, Any] = {}
@@ -85,7 +87,7 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
         qat,
         config,
         context,
-        teacher=trainer.Teacher(parent, config.distill) if config.distill and config.epochs else None,
+        hooks=[SoftLabels(parent, config.distill)] if config.distill and config.epochs else [],
         from_start=config.epochs > 0,
     )
     if config.learn_ranges:
@@ -99,3 +101,26 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, dict[str, An
         notes["sqnr_db"] = ratio
     notes["ranges"] = {name: list(ends) for name, ends in ranges.items()}
     return qat, notes | found
+
+
+def _on_grid(normalization: Normalization) -> Normalization:
+    from tfcompact.compress.quantization.calibration import on_grid
+
+    return on_grid(normalization)
+
+
+def _summary(config: Config) -> str:
+    if not config.epochs:
+        return f"after training, ranges by {config.ranges} of {config.calibration_images} images"
+    return f"{training_text(config)}, ranges by {config.ranges} of {config.calibration_images} images"
+
+
+STAGE = Stage(
+    config=Config,
+    run=run,
+    version=1,
+    takes=("float",),
+    gives="quantized",
+    normalization=_on_grid,
+    summary=_summary,
+)

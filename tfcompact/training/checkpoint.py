@@ -9,7 +9,8 @@ import numpy as np
 
 from tfcompact.files import write_arrays
 from tfcompact.training.context import Context
-from tfcompact.training.trainer import Trainer, _scales
+from tfcompact.training.optimizers import scales_loss
+from tfcompact.training.trainer import Trainer
 
 
 class State:
@@ -59,5 +60,8 @@ class State:
 
     def _variables(self) -> list[Any]:
         optimizer = self.trainer.optimizer
-        scale = [optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter] if _scales(optimizer) else []
-        return [*self.trainer.network.variables, *optimizer.variables, *self.trainer.averages, *scale]
+        scale = (
+            [optimizer._loss_scale.current_loss_scale, optimizer.dynamic_counter] if scales_loss(optimizer) else []
+        )
+        hooks = [v for hook in self.trainer.hooks for v in hook.variables()]
+        return [*self.trainer.network.variables, *optimizer.variables, *self.trainer.averages, *scale, *hooks]

@@ -50,3 +50,8 @@ class Training:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "positive")
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
         require_choice("precision", self.precision, PRECISIONS)
+
+
+def training_text(config: Training) -> str:
+    """The training in one line, `12 epochs, batch 32, adamw at 0.002`."""
+    return f"{config.epochs} epochs, batch {config.batch}, {config.optimizer} at {config.learning_rate:g}"

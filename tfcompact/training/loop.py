@@ -6,6 +6,7 @@ position): a run that was killed and called again ends with the same weights, on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tfcompact.files import write_arrays
@@ -13,10 +14,12 @@ from tfcompact.frameworks import keras
 from tfcompact.training.checkpoint import State
 from tfcompact.training.context import Context
 from tfcompact.training.evaluation import evaluator, validation
+from tfcompact.training.hooks import Hook
 from tfcompact.training.hyperparameters import Training
-from tfcompact.training.norms import _pace_norms, reestimate_norms, reseed
-from tfcompact.training.progress import _Epochs, _Log, _stalled
-from tfcompact.training.trainer import Teacher, Trainer, _optimizer
+from tfcompact.training.norms import pace_norms, reestimate_norms, reseed
+from tfcompact.training.optimizers import optimizer_for
+from tfcompact.training.progress import Epochs, Log, stalled
+from tfcompact.training.trainer import Trainer
 
 
 def train(
@@ -24,31 +27,31 @@ def train(
     config: Training,
     context: Context,
     *,
-    aux_weight: float = 0.0,
-    teacher: Teacher | None = None,
+    hooks: Sequence[Hook] = (),
     from_start: bool = False,
 ) -> dict[str, Any]:
-    """Trains `model` in place and leaves in it the weights of the best validation accuracy; returns notes.
+    """Trains `model` in place, leaves in it the weights of the best validation accuracy, and returns notes.
 
-    `model` gives logits `[n, classes]`; a second output, if any, is auxiliary logits whose loss counts `aux_weight`.
+    `model` gives logits `[n, classes]`, and perhaps auxiliary ones after them, which count only for a hook. `hooks`
+    are what a stage adds to the loop; without any, the loop has none of their cost.
     With `from_start` the weights it comes with are a candidate too, and stay where no epoch is better (epoch 0).
     Writes `metrics.csv`, `tensorboard/` and `last.npz` (the weights of the last epoch) to `context.directory`, and
     a checkpoint an epoch to `context.scratch`, from which the next call goes on. Raises `UserError` where the loss
     is no longer a number.
     """
     steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
-    _pace_norms(model, steps)
-    optimizer = _optimizer(config, steps, model)
-    trainer = Trainer(model, config, context.data, aux_weight, teacher)
-    trainer.compile(optimizer=optimizer)
+    pace_norms(model, steps)
+    trainer = Trainer(model, config, context.data, hooks)
+    extra = trainer.trained[len(model.trainable_variables) :]
+    trainer.compile(optimizer=optimizer_for(config, steps, model, extra))
     state = State(trainer, context)
     if from_start and not state.epoch:
         state.start(evaluator(model)(validation(config, context))[1])
     if state.epoch:
         context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
-    if state.epoch < config.epochs and not _stalled(state.rows, config.early_stopping):
+    if state.epoch < config.epochs and not stalled(state.rows, config.early_stopping):
         images = _images(config, context, start_epoch=state.epoch, epochs=config.epochs)
-        epochs = _Epochs(state, config, context, steps)
+        epochs = Epochs(state, config, context, steps)
         try:
             trainer.fit(
                 images,
@@ -80,7 +83,7 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     network = trainer.network
     if not state.rows:
         return {"epochs": 0}
-    _Log(context.directory, state.rows).close()  # a kill may have come between the checkpoint and the log
+    Log(context.directory, state.rows).close()  # a kill may have come between the checkpoint and the log
     with trainer.averages_in_place():
         write_arrays(
             context.directory / "last.npz", {f"{i:04d}": value for i, value in enumerate(network.get_weights())}

@@ -41,7 +41,7 @@ def reestimate_norms(model: Any, batches: Any, count: int) -> None:
         norm.momentum = momentum
 
 
-def _pace_norms(model: Any, steps: int) -> None:
+def pace_norms(model: Any, steps: int) -> None:
     """Lets batch normalization average over a tenth of an epoch, between 10 and 100 steps.
 
     At the published momenta the statistics of a short training would still be mostly those it began with.

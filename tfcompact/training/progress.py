@@ -23,7 +23,7 @@ from tfcompact.training.norms import reseed
 COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-class _Epochs(keras.callbacks.Callback):
+class Epochs(keras.callbacks.Callback):
     """What happens around an epoch: seeds before it; validation, checkpoint, log and progress after it."""
 
     def __init__(self, state: State, config: Training, context: Context, steps: int):
@@ -31,7 +31,7 @@ class _Epochs(keras.callbacks.Callback):
         self.state, self.config, self.context, self.steps = state, config, context, steps
         self.validation = validation(config, context)
         self.evaluate = evaluator(state.trainer.network)
-        self.log = _Log(context.directory, state.rows)
+        self.log = Log(context.directory, state.rows)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -84,11 +84,11 @@ class _Epochs(keras.callbacks.Callback):
             f"epoch {epoch + 1}/{self.config.epochs}: loss {row['loss']:.3f}, accuracy {row['accuracy']:.1%}, "
             f"validation {row['validation_accuracy']:.1%}, {_clock(left)} left"
         )
-        if _stalled(self.state.rows, self.config.early_stopping):
+        if stalled(self.state.rows, self.config.early_stopping):
             trainer.stop_training = True
 
 
-class _Log:
+class Log:
     """`metrics.csv` and TensorBoard events, made anew from the checkpoint's rows where a run goes on."""
 
     def __init__(self, directory: Path, rows: list[dict[str, float]]):
@@ -114,7 +114,7 @@ class _Log:
         self.events.close()
 
 
-def _stalled(rows: list[dict[str, float]], patience: int) -> bool:
+def stalled(rows: list[dict[str, float]], patience: int) -> bool:
     """Whether the last `patience` epochs brought no better validation accuracy."""
     if not patience or len(rows) <= patience:
         return False

@@ -1,31 +1,26 @@
-"""One step of training: losses, gradients, the moving average of the weights."""
+"""One step of training: losses, gradients, the moving average of the weights, and what hooks add to them."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tfcompact.frameworks import keras, tf
+from tfcompact.training.hooks import Hook, Step
 from tfcompact.training.hyperparameters import Training
+from tfcompact.training.optimizers import scales_loss
 
 
-class Teacher(NamedTuple):
-    """A network whose probabilities are labels too: `share` of the loss, in [0, 1], is the cross-entropy with them
-    (knowledge distillation, arXiv:1503.02531, at temperature 1). It takes the images that the student takes."""
-
-    model: Any
-    share: float
-
-
-class Trainer(keras.Model):
+class Trainer(keras.Model):  # type: ignore[misc, name-defined]
     """A network with its loss and the moving average of its variables, for Keras' `fit` to drive."""
 
-    def __init__(self, network: Any, config: Training, data: Any, aux_weight: float, teacher: Teacher | None = None):
+    def __init__(self, network: Any, config: Training, data: Any, hooks: Sequence[Hook] = ()) -> None:
         super().__init__()
         self.network = network
-        self.aux_weight = aux_weight
-        self.teacher, self.teacher_share = teacher or (None, 0.0)
+        self.hooks = tuple(hooks)
+        self.read = tuple(dict.fromkeys(name for hook in hooks for name in hook.layers))
+        self.forward = network if not self.read else _with_layers(network, self.read)
         self.cross_entropy = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=config.label_smoothing, reduction="none"
         )
@@ -41,46 +36,74 @@ class Trainer(keras.Model):
         ]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
+        """The means of loss and accuracy, which Keras sets back at the start of an epoch."""
         return [self.mean_loss, self.mean_accuracy]
 
-    def train_step(self, batch):
+    @property
+    def trained(self) -> list[Any]:
+        """Every variable that the optimizer moves: the network's, then those of hooks."""
+        return [*self.network.trainable_variables, *(v for hook in self.hooks for v in hook.trainable_variables())]
+
+    def train_step(self, batch: Any) -> dict[str, Any]:
+        """Takes one step on images `[n, px, px, 3]` and labels `[n, classes]`, and returns the metrics so far."""
         images, labels = batch
         weights = tf.linalg.matvec(labels, self.class_weights)
-        taught = None
-        if self.teacher is not None:
-            taught = tf.nn.softmax(tf.cast(self.teacher(images, training=False), tf.float32))
+        prepared = [hook.prepare(images, labels) for hook in self.hooks]
         with tf.GradientTape() as tape:
-            outputs = self.network(images, training=True)
-            outputs = [tf.cast(o, tf.float32) for o in (outputs if isinstance(outputs, list) else [outputs])]
+            outputs, layers = self._answers(images)
             losses = self.cross_entropy(labels, outputs[0])
-            if taught is not None:
-                soft = tf.nn.softmax_cross_entropy_with_logits(taught, outputs[0])
-                losses = (1 - self.teacher_share) * losses + self.teacher_share * soft
+            step = Step(images, labels, weights, outputs, layers, self.cross_entropy, None)
+            steps = [step._replace(prepared=given) for given in prepared]
+            for hook, own in zip(self.hooks, steps, strict=True):
+                losses = hook.example_losses(own, losses)
             loss = tf.reduce_mean(weights * losses)
-            for auxiliary in outputs[1:]:
-                loss += self.aux_weight * tf.reduce_mean(weights * self.cross_entropy(labels, auxiliary))
+            for hook, own in zip(self.hooks, steps, strict=True):
+                term = hook.loss(own)
+                if term is not None:
+                    loss += term
             # Gradients are summed over replicas, each of which has its share of the batch.
             shared = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.get_scaled_loss(shared) if _scales(self.optimizer) else shared
-        variables = self.network.trainable_variables
+            scaled = self.optimizer.get_scaled_loss(shared) if scales_loss(self.optimizer) else shared
+        variables = self.trained
         gradients = tape.gradient(scaled, variables)
-        if _scales(self.optimizer):
+        if scales_loss(self.optimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self._project(self.network.trainable_variables, self.network.trainable_variables)
         if self.averages:
             # A short run must forget its first steps: the decay rises with the steps taken (TF's "num_updates").
-            step = tf.cast(self.optimizer.iterations, tf.float32)
-            rate = 1 - tf.minimum(self.ema, (1 + step) / (10 + step))
+            step_count = tf.cast(self.optimizer.iterations, tf.float32)
+            rate = 1 - tf.minimum(self.ema, (1 + step_count) / (10 + step_count))
             for average, variable in zip(self.averages, self.averaged, strict=True):
                 average.assign_add(rate * (variable - average))
+            self._project(self.averaged, self.averages)
+        for hook in self.hooks:
+            hook.after_step(self.optimizer.iterations)
         self.mean_loss.update_state(loss)
         self.mean_accuracy.update_state(labels, outputs[0])
         return {m.name: m.result() for m in self.metrics}
 
+    def _answers(self, images: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The logits of the network's outputs in float32, and the outputs of the layers that hooks read."""
+        found = self.forward(images, training=True)
+        found = found if isinstance(found, list) else [found]
+        outputs = [tf.cast(o, tf.float32) for o in found[: len(found) - len(self.read)]]
+        return outputs, dict(zip(self.read, found[len(outputs) :], strict=True))
+
+    def _project(self, variables: Sequence[Any], held: Sequence[Any]) -> None:
+        """Lets hooks say what the values `held` for `variables` may be: the variables' own, or their averages."""
+        for hook in self.hooks:
+            if type(hook).project is Hook.project:
+                continue
+            for variable, holder in zip(variables, held, strict=True):
+                value = hook.project(variable, holder)
+                if value is not None:
+                    holder.assign(value)
+
     @contextlib.contextmanager
     def averages_in_place(self) -> Iterator[None]:
-        """The network with its averaged weights, for the length of a `with` block."""
+        """Puts the averaged weights into the network for the length of a `with` block."""
         kept = [v.numpy() for v in self.averaged]
         for variable, average in zip(self.averaged, self.averages, strict=True):
             variable.assign(average)
@@ -91,32 +114,6 @@ class Trainer(keras.Model):
                 variable.assign(value)
 
 
-def _optimizer(config: Training, steps: int, model: Any) -> Any:
-    total = max(1, config.epochs * steps)
-    warmup = min(int(config.warmup_epochs * steps), total - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        total - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    common = {
-        "learning_rate": schedule,
-        "weight_decay": config.weight_decay,
-        "global_clipnorm": config.clip_norm or None,
-    }
-    optimizer = {
-        "adamw": lambda: keras.optimizers.AdamW(**common),
-        "sgd": lambda: keras.optimizers.SGD(momentum=0.9, nesterov=True, **common),
-        "rmsprop": lambda: keras.optimizers.RMSprop(momentum=0.9, **common),
-    }[config.optimizer]()
-    spared = [v for v in model.trainable_variables if v.shape.rank < 2]  # biases, BN's gamma and beta
-    optimizer.exclude_from_weight_decay(var_list=spared)
-    optimizer.build(model.trainable_variables)
-    if any(layer.compute_dtype == "float16" for layer in model.layers):
-        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
-    return optimizer
-
-
-def _scales(optimizer: Any) -> bool:
-    return isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+def _with_layers(network: Any, names: Sequence[str]) -> Any:
+    """The network with the outputs of these layers after its own."""
+    return keras.Model(network.inputs, [*network.outputs, *(network.get_layer(name).output for name in names)])

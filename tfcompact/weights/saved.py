@@ -37,7 +37,7 @@ def load(path: Path) -> Any:
             f"{path} holds a {foreign.pop()} layer, which would run code from the file; it was not loaded"
         )
     if "QuantizeWrapperV2" in classes:
-        import tfcompact.quantizers  # noqa: F401  (registers them and the wrapper)
+        import tfcompact.compress.quantization.quantizers  # noqa: F401  (registers them and the wrapper)
     return keras.models.load_model(path, custom_objects=dict(CUSTOM), compile=False)
 
 

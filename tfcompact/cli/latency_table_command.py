@@ -1,0 +1,52 @@
+"""`tfcompact latency-table`: what operators cost on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfcompact.cli import arguments, opened
+from tfcompact.errors import UserError
+from tfcompact.export import candidate
+from tfcompact.latency import making, meters
+from tfcompact.latency.meters import Config
+from tfcompact.models.space import Space
+from tfcompact.options import opt
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Whose operators."""
+
+    models: tuple[str, ...] = opt((), "architectures, or .tflite files")
+    space: Path | None = opt(
+        None, "the TOML or JSON file of a search space, as tfcompact/models/space.py describes it"
+    )
+    px: int | None = opt(None, "side of the images in px, of architectures; the published size unless given")
+    classes: int | None = opt(None, "number of classes, of architectures; the published one unless given")
+    out: Path = opt(Path("latency-table.json"), "the table")
+    extend: bool = opt(False, "add to the table that is there")
+
+
+def run(name: str, words: Sequence[str], help: str) -> None:
+    """Measures the operators, and writes the table."""
+    options = arguments.parse(arguments.command(Networks, Config), name, words, help)
+    if not options.models and options.space is None:
+        raise UserError("there is nothing to measure; give --models or --space")
+    console = opened.console()
+
+    def log(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    networks = candidate.networks(
+        options.models,
+        Space.load(options.space).covering() if options.space else (),
+        px=options.px,
+        classes=options.classes,
+        kept=making.networks_of(options.out),
+    )
+    with meters.meter(arguments.part(options, Config), log) as meter:
+        table = making.make(networks, meter, options.out, extend=options.extend, log=log)
+    console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
+    print(options.out)
