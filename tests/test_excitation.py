@@ -39,6 +39,7 @@ def gates(model) -> list[str]:
         ("squeezenet_1.1", 8),  # fire modules
         ("densenet_bc_40_12", 3),  # dense blocks
         ("nasnet_cifar", 20),  # cells
+        ("mobilenet_v1_0.25", 13),  # plain blocks
     ],
 )
 def test_each_block_gets_a_gate_and_the_network_computes_the_same(name: str, expected: int) -> None:
@@ -64,6 +65,14 @@ def test_cost_is_the_papers_formula() -> None:
         assert gated.trainable - rewrite.cost(plain).trainable == products + biases
         assert gated.macs - rewrite.cost(plain).macs == products
         assert gated.non_trainable == rewrite.cost(plain).non_trainable
+
+
+def test_mobilenet_v1_with_gates_has_the_papers_size() -> None:
+    """Table 3 of arXiv:1709.01507: 4.2 million parameters become 4.7."""
+    plain = models.build("mobilenet_v1")
+    gated = rewrite.cost(squeeze_excite.with_squeeze_excite(plain))
+    assert round(rewrite.cost(plain).trainable / 1e6, 1) == 4.2
+    assert round(gated.trainable / 1e6, 1) == 4.7
 
 
 def plain_counterpart(px: int):
@@ -105,7 +114,8 @@ def test_gates_learn() -> None:
 
 
 def test_what_cannot_be_gated_is_one_line() -> None:
-    with pytest.raises(UserError, match="mobilenet_v1_0.25 has neither residual additions nor concatenations"):
-        squeeze_excite.with_squeeze_excite(models.build("mobilenet_v1_0.25", px=32))
+    nothing = keras.Sequential([L.Input((8, 8, 3)), L.Conv2D(4, 3), L.GlobalAveragePooling2D()], name="nothing")
+    with pytest.raises(UserError, match="nothing has no block for a gate to stand behind"):
+        squeeze_excite.with_squeeze_excite(keras.Model(nothing.input, nothing.output, name="nothing"))
     with pytest.raises(UserError, match="reduction must be at least 1, not 0; the published one is 16"):
         squeeze_excite.with_squeeze_excite(models.build("mobilenet_v2_0.35", px=32), 0)

@@ -4,7 +4,7 @@
 
 The gates are placed as in the paper's Figures 2 and 3. Where a network has residual additions, one stands at the end
 of each branch, before its drop path and before it is added to the shortcut; otherwise one stands behind each
-concatenation that ends a block.
+concatenation that ends a block; and in a plain chain, MobileNetV1's, one behind the last nonlinearity of each block.
 
 The network so made computes what it did before, to the bit: the last convolution of each gate begins as zero, so that
 every gate is sigmoid(0) = 1/2, and what it multiplies is doubled. Where that is batch normalization's output, its
@@ -22,6 +22,7 @@ from tfcompact.errors import UserError
 from tfcompact.frameworks import keras
 from tfcompact.models.blocks import squeeze_excite
 from tfcompact.models.layers import Scale
+from tfcompact.networks.costs import block_of
 from tfcompact.networks.rewrite import calls, rewrite
 
 L = keras.layers
@@ -46,9 +47,9 @@ def with_squeeze_excite(model: Any, reduction: int = 16) -> Any:
     if reduction < 1:
         raise UserError(f"reduction must be at least 1, not {reduction}; the published one is 16")
     rows = _rows(model)
-    places = _branch_ends(rows) or _block_ends(rows)
+    places = _branch_ends(rows) or _block_ends(rows) or _plain_ends(rows)
     if not places:
-        raise UserError(f"{model.name} has neither residual additions nor concatenations for gates to stand at")
+        raise UserError(f"{model.name} has no block for a gate to stand behind")
     gates = {place: _unused(f"{block}_se", rows) for place, block in places.items()}
 
     def rule(layer: Any, x: Any) -> Any:
@@ -129,6 +130,16 @@ def _block_ends(rows: dict[str, Row]) -> dict[str, str]:
         if isinstance(row.layer, L.Concatenate) and not inside and not bare:
             ends[name] = name.removesuffix("_concat")
     return ends
+
+
+def _plain_ends(rows: dict[str, Row]) -> dict[str, str]:
+    """The last nonlinearity of each block of a plain chain, and the block's name (section 3.3, "after the
+    non-linearity")."""
+    ends: dict[str, str] = {}
+    for name, row in rows.items():
+        if isinstance(row.layer, L.ReLU | L.Activation) and name.startswith("block"):
+            ends[block_of(name)] = name  # a later one takes an earlier one's place
+    return {name: block for block, name in ends.items()}
 
 
 def _unused(name: str, rows: dict[str, Row]) -> str:
