@@ -186,12 +186,12 @@ class Pipeline:
         """The run to start from, None for a stage that starts from a new network."""
         kinds = " or a ".join(stage.takes)
         if asked is not None:
-            run = self._find(asked)
-            kind = lineage.network(run)
+            found = self._find(asked)
+            kind = lineage.network(found)
             if kind not in stage.takes:
                 holds = f"a {kind} network" if kind else "files, not a network"
                 raise UserError(f"{asked} holds {holds}; {name} takes a {kinds} one")
-            return run
+            return found
         if stage.starts_new:
             return None
         run = store.newest(

@@ -100,8 +100,9 @@ def _merged(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[st
     merged = dict(options)
     for name, value in overrides.items():
         before = merged.get(name)
-        inside = isinstance(before, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(before, value) if inside else value
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = _merged(before, value)
+        merged[name] = value
     return merged
 
 

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-
-import contextlib
-import datetime
-import fcntl
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
-import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-from tfcompact.errors import UserError
-from tfcompact.records.artifact import Artifact
-from tfcompact.records.measurement import Measurement
 
 
 def machine() -> dict[str, Any]:

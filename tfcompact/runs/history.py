@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-
 import datetime
-import hashlib
-import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tfcompact.runs import store
-from tfcompact.errors import UserError
 from tfcompact.runs.scan import Scan, only, read_json, scan, under
-from tfcompact.records.formats import LISTED
-from tfcompact.runs.lineage import made_by
-from tfcompact.records.formats import FORMATS
-from tfcompact.records.artifact import Artifact
-
 
 HEADLINES = {
     "top1": "top-1",

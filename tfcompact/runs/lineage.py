@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-
-from typing import Literal
-
-from tfcompact.runs import store
-from tfcompact.errors import UserError
-
-
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfcompact.runs import store
 from tfcompact.errors import UserError
-from tfcompact.runs.scan import Scan, only, read_json, scan, under
-from tfcompact.records.artifact import Artifact
-from tfcompact.records.measurement import ColdStart, Measurement
-from tfcompact.records.network import Kind, Network
 from tfcompact.records.formats import INTEGER
-
-
+from tfcompact.records.network import Kind, Network
+from tfcompact.runs import store
+from tfcompact.runs.scan import read_json, under
 
 
 def network(run: store.Run) -> Kind | None:
@@ -50,7 +36,9 @@ def summary(run: store.Run) -> str:
     if "summary" in run.provenance:
         return str(run.provenance["summary"])
     options = run.provenance["inputs"]["config"]
-    told = [f"{name} {options[name]}" for name in ("epochs", "batch", "optimizer", "learning_rate") if name in options]
+    told = [
+        f"{name} {options[name]}" for name in ("epochs", "batch", "optimizer", "learning_rate") if name in options
+    ]
     return ", ".join(told)
 
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-
 import contextlib
-import datetime
-import fcntl
-import hashlib
-import importlib.metadata
-import json
-import os
-import platform
-import shutil
-import subprocess
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tfcompact.errors import UserError
-from tfcompact.records.artifact import Artifact
-from tfcompact.records.measurement import Measurement
-from tfcompact.runs.store import ROOT, read_json_file, key
 from tfcompact.files import write_json, write_text
-
+from tfcompact.records.measurement import Measurement
+from tfcompact.runs.store import ROOT, read_json_file
 
 MEASUREMENTS = "measurements"
 

@@ -7,16 +7,14 @@ directory is opened, whatever a file in it says.
 
 from __future__ import annotations
 
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tfcompact.runs import measurements
 from tfcompact.errors import UserError
-
+from tfcompact.runs import measurements
 
 T = TypeVar("T")
 MALFORMED = (UserError, OSError, TypeError, ValueError, KeyError, AttributeError, RecursionError)

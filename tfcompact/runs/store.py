@@ -7,17 +7,12 @@ renamed when complete: it is whole or it is not there.
 
 from __future__ import annotations
 
-
 import contextlib
 import datetime
 import fcntl
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UserError
+from tfcompact.files import sweep, sync, sync_entries, write_json
 from tfcompact.records.artifact import Artifact, Normalization
-from tfcompact.records.measurement import Measurement
 from tfcompact.runs.environment import git_state, machine, versions
-from tfcompact.files import sync, sync_entries, write_json
-
 
 ROOT = Path("runs")
 
@@ -177,6 +170,7 @@ def recording(
             "git": git_state(),
             "versions": versions(),
         }
+        sweep(partial)  # what writers that were killed have left
         write_json(partial / "provenance.json", provenance)
         sync(partial)
         partial.rename(final)

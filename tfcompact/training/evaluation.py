@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,18 @@ def validation(config: Training, context: Context) -> Any:
     )
 
 
-def evaluator(model: Any):
+def evaluator(model: Any) -> Callable[[Any], tuple[float, float]]:
     """A function from batches `(images, int64 labels)` to `model`'s mean cross-entropy and top-1 accuracy."""
 
-    @tf.function(reduce_retracing=True)
-    def step(images, labels):
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(images: Any, labels: Any) -> tuple[Any, Any, Any]:
         outputs = model(images, training=False)
         logits = tf.cast(outputs[0] if isinstance(outputs, list) else outputs, tf.float32)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         hits = tf.argmax(logits, 1) == labels
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(hits, tf.int32)), tf.shape(labels)[0]
 
-    def evaluate(batches) -> tuple[float, float]:
+    def evaluate(batches: Any) -> tuple[float, float]:
         sums = np.zeros(3)
         for images, labels in batches:
             sums += [float(value) for value in step(images, labels)]

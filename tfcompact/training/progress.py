@@ -8,6 +8,7 @@ import math
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,10 +24,10 @@ from tfcompact.training.norms import reseed
 COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-class Epochs(keras.callbacks.Callback):
+class Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     """What happens around an epoch: seeds before it; validation, checkpoint, log and progress after it."""
 
-    def __init__(self, state: State, config: Training, context: Context, steps: int):
+    def __init__(self, state: State, config: Training, context: Context, steps: int) -> None:
         super().__init__()
         self.state, self.config, self.context, self.steps = state, config, context, steps
         self.validation = validation(config, context)
@@ -44,7 +45,7 @@ class Epochs(keras.callbacks.Callback):
         )
         self.task = self.bar.add_task("", total=config.epochs * steps, completed=state.epoch * steps)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         self.started, self.begun_at = time.monotonic(), self.state.epoch
         self.bar.start()
 
@@ -53,14 +54,14 @@ class Epochs(keras.callbacks.Callback):
         self.bar.stop()
         self.log.close()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         reseed(self.state.trainer.network, self.context.seed, epoch)
         self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.config.epochs}")
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.bar.advance(self.task)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         trainer, optimizer = self.state.trainer, self.state.trainer.optimizer
         if not math.isfinite(logs["loss"]):
             raise UserError(
@@ -91,8 +92,9 @@ class Epochs(keras.callbacks.Callback):
 class Log:
     """`metrics.csv` and TensorBoard events, made anew from the checkpoint's rows where a run goes on."""
 
-    def __init__(self, directory: Path, rows: list[dict[str, float]]):
-        self.csv, self.rows = directory / "metrics.csv", []
+    def __init__(self, directory: Path, rows: list[dict[str, float]]) -> None:
+        self.csv = directory / "metrics.csv"
+        self.rows: list[dict[str, float]] = []
         shutil.rmtree(directory / "tensorboard", ignore_errors=True)
         self.events = tf.summary.create_file_writer(str(directory / "tensorboard"))
         for row in rows:

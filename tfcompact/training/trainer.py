@@ -12,7 +12,7 @@ from tfcompact.training.hyperparameters import Training
 from tfcompact.training.optimizers import scales_loss
 
 
-class Trainer(keras.Model):  # type: ignore[misc, name-defined]
+class Trainer(keras.Model):  # type: ignore[misc]
     """A network with its loss and the moving average of its variables, for Keras' `fit` to drive."""
 
     def __init__(self, network: Any, config: Training, data: Any, hooks: Sequence[Hook] = ()) -> None:
