@@ -69,7 +69,7 @@ def pass_gate(content: bytes, source: Source, format: str, config: Config, evide
         return RejectedArtifact(f"{source.name} as {format}: {reason}; the file was not written")
 
     foreign = [name for name in flatbuffer.operators(content) if name.startswith(("CUSTOM", "Flex", "FLEX"))]
-    builtin = set(vars(runtime.schema.BuiltinOperator))
+    builtin = set(flatbuffer.OPERATORS.values())
     foreign += [name for name in flatbuffer.operators(content) if name not in builtin]
     if foreign:
         raise refuse(f"operator {foreign[0]} is not one that every TFLite runtime has")
