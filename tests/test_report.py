@@ -8,13 +8,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from rich.console import Console
 
 from tfcompact.errors import UserError
-from tfcompact.report import csv_file, measured_rows, plots, report_files, terminal
+from tfcompact.records import formats
+from tfcompact.records.device import Device
+from tfcompact.report import csv_file, measured_rows, plot_style, plots, report_files, setting, terminal
 from tfcompact.report import markdown as markdown_module
+from tfcompact.report.point_labels import place_labels
 from tfcompact.runs import exports, history, measurements
 
 FAKE_RUNS = Path(__file__).with_name("fake_runs.py")
@@ -64,7 +68,7 @@ def test_rows_hold_what_was_measured(whole):
 
 def test_settings_that_do_not_compare_are_apart(whole):
     groups = measured_rows.by_setting(report_files.rows(whole))
-    assert [setting.threads for setting in groups] == [1, 2]
+    assert [where.threads for where in groups] == [1, 2]
 
 
 def test_front_is_what_nothing_beats(whole):
@@ -120,13 +124,13 @@ def test_labels_cover_neither_points_nor_each_other(whole):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    (setting, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
+    (where, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
     figure = Figure(figsize=(9.6, 6.2), dpi=130)
     FigureCanvasAgg(figure)
     ax = figure.subplots()
-    plots.panel(ax, setting, group, plots.colours(r.model for r in group))
+    plots.panel(ax, where, group, plot_style.colours(r.model for r in group))
     figure.canvas.draw()
-    labels = plots.place_labels(ax, group)
+    labels = place_labels(ax, group)
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) == len(group)
     for i, a in enumerate(boxes):
@@ -135,8 +139,18 @@ def test_labels_cover_neither_points_nor_each_other(whole):
 
 
 def test_colours_do_not_depend_on_what_is_shown():
-    assert plots.colours(["b", "a"]) == plots.colours(["a", "b", "a"])
-    assert len(set(plots.colours("abcdefgh").values())) == 8
+    assert plot_style.colours(["b", "a"]) == plot_style.colours(["a", "b", "a"])
+    assert len(set(plot_style.colours("abcdefgh").values())) == 8
+
+
+def test_every_format_has_a_shape_of_its_own():
+    assert set(plot_style.SHAPES) == set(formats.FORMATS)
+    for of_one_library in zip(*plot_style.SHAPES.values(), strict=True):
+        assert len(set(of_one_library)) == len(formats.FORMATS)
+
+
+def test_every_kind_of_device_has_its_words():
+    assert set(setting.DEVICES) == set(get_args(get_type_hints(Device)["kind"]))
 
 
 def test_flags_of_a_measurement_are_shown(root):
@@ -168,7 +182,7 @@ def test_emulated_device_has_no_latency(root):
     assert "1.34" in shown
     assert "M instr" in shown
     assert "p50 ms" not in shown
-    assert row.setting.cost_text == "Instructions of one inference, in millions"
+    assert row.setting.cost.text == "Instructions of one inference, in millions"
     assert row.point == (1.338285, 100 * row.top1)  # so it is on the plot, against instructions
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from tfcompact.data import images
 from tfcompact.errors import UnreadableImage, UserError
-from tfcompact.report import plots
+from tfcompact.report import plot_style
 from tfcompact.runs import exports as exports_module
 from tfcompact.runs.exports import Export
 from tfcompact.tflite.classifier import Prediction
@@ -168,4 +168,4 @@ with right:
     elif image is None:
         parts.empty("No picture yet", "Choose one on the left, and the answers appear here.")
     else:
-        answers(chosen, image, plots.colours(export.model for export in found.rows))
+        answers(chosen, image, plot_style.colours(export.model for export in found.rows))

@@ -6,11 +6,11 @@ import parts
 import streamlit as st
 
 from tfcompact.records.formats import LISTED
-from tfcompact.report import measured_rows, plots
+from tfcompact.report import measured_rows, plot_style
 from tfcompact.report.measured_rows import Row, Setting
 
 HEIGHT = 420
-SHAPES = {format: vega for format, (_, vega, _) in plots.SHAPES.items()}
+SHAPES = {format: vega for format, (_, vega, _) in plot_style.SHAPES.items()}
 GREY = "#8b94a3"  # seen on a light ground and on a dark one
 
 
@@ -110,13 +110,13 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
             "On the front": [row in front for row in rows],
         }
     )
-    if plots.wide(rows):
+    if plot_style.wide(rows):
         ticks = [step * 10.0**power for power in range(-3, 5) for step in (1, 2, 5)]
         scale, axis, suffix = alt.Scale(type="log", nice=False, padding=40), alt.Axis(values=ticks), ", logarithmic"
     else:
         scale, axis, suffix = alt.Scale(zero=False, padding=40), alt.Axis(tickCount=6), ""
     axis.grid, axis.format = False, "~g"
-    cost = alt.X("Cost:Q", title=f"{setting.cost_text}{suffix}", scale=scale, axis=axis)
+    cost = alt.X("Cost:Q", title=f"{setting.cost.text}{suffix}", scale=scale, axis=axis)
     accuracy = alt.Y(
         "Top-1 (%):Q",
         title="Top-1 accuracy in %",
@@ -142,7 +142,7 @@ def plot(setting: Setting, rows: list[Row], colours: dict[str, str]) -> alt.Laye
             "Model",
             "Format",
             alt.Tooltip("Top-1 (%):Q", format=".1f"),
-            alt.Tooltip("Cost:Q", format=".2f", title=setting.cost_text),
+            alt.Tooltip("Cost:Q", format=".2f", title=setting.cost.text),
             alt.Tooltip("Size (MB):Q", format=".2f"),
         ],
     )
@@ -186,11 +186,11 @@ rows = filtered(found.rows)
 if not rows:
     parts.empty("No rows left", "Nothing passes these filters together; take one back.")
     st.stop()
-colours = plots.colours(row.model for row in found.rows)
+colours = plot_style.colours(row.model for row in found.rows)
 shown = {row.model for row in rows}, {row.format for row in rows}
 parts.legend(
     {model: colour for model, colour in colours.items() if model in shown[0]},
-    {format: plots.SHAPES[format][2] for format in LISTED if format in shown[1]},
+    {format: plot_style.SHAPES[format][2] for format in LISTED if format in shown[1]},
 )
 panels(rows, colours)
 st.caption(
