@@ -1,6 +1,6 @@
 """The app's frame: `streamlit run streamlit_app/app.py -- --runs runs`. One line here adds a page."""
 
-import parts
+import screen
 import streamlit as st
 
 st.set_page_config(page_title="tfcompact", page_icon=":material/compress:", layout="wide")
@@ -11,5 +11,5 @@ page = st.navigation(
     ],
     position="top",
 )
-parts.style()
+screen.style()
 page.run()

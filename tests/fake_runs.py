@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import Builder
+from colour_model import COLOURS, PX, colour_model
 from PIL import Image, ImageDraw
 
 from tfcompact.records.artifact import Artifact, Normalization
@@ -23,17 +24,6 @@ from tfcompact.records.device import Device
 from tfcompact.records.measurement import SCHEMA, Accuracy, Measurement
 from tfcompact.runs import measurements, store
 from tfcompact.tflite import metadata
-
-COLOURS = {
-    "red": (200, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (40, 70, 200),
-    "yellow": (235, 210, 60),
-    "white": (240, 240, 240),
-    "black": (20, 20, 20),
-}
-PX = 32
-SHARPNESS = 1.5  # logits per squared distance between normalized colours: sure, but not to 100 %
 
 
 class Fake(NamedTuple):
@@ -64,108 +54,6 @@ FAKES = (
 DEVICE = Device(kind="host", name="build-7", processor="Intel Xeon 2.20 GHz", cores=2, system="Linux x86_64")
 
 
-def tensor(
-    name: str, shape: tuple[int, ...], kind: int, *, buffer: int = 0, scale: float = 0.0, zero: int = 0
-) -> Any:
-    """A tensor record; a `scale` makes it a quantized one."""
-    t = schema.TensorT()
-    t.name, t.shape, t.type, t.buffer = name.encode(), list(shape), kind, buffer
-    if scale:
-        t.quantization = schema.QuantizationParametersT()
-        t.quantization.scale, t.quantization.zeroPoint = [scale], [zero]
-    return t
-
-
-def colour_model(format: str) -> bytes:
-    """The bytes of a `.tflite` file: `[1, 32, 32, 3] -> [1, classes]` probabilities by nearest mean colour.
-
-    Nearest, since `-|x - p|^2` differs from `2 p.x - |p|^2` by what all classes share: one dense layer.
-    """
-    kinds, operators = schema.TensorType, schema.BuiltinOperator
-    points = np.array(list(COLOURS.values()), np.float32) / 127.5 - 1
-    weights, bias = SHARPNESS * 2 * points, -SHARPNESS * (points**2).sum(1)
-    n = len(points)
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    buffers = [np.zeros(0, np.uint8)]
-
-    def constant(array: np.ndarray) -> int:
-        buffers.append(np.frombuffer(array.tobytes(), np.uint8))
-        return len(buffers) - 1
-
-    if format == "float32":
-        graph.tensors = [
-            tensor("image", (1, PX, PX, 3), kinds.FLOAT32),
-            tensor("mean", (1, 1, 1, 3), kinds.FLOAT32),
-            tensor("weights", (n, 3), kinds.FLOAT32, buffer=constant(weights)),
-            tensor("bias", (n,), kinds.FLOAT32, buffer=constant(bias.astype(np.float32))),
-            tensor("logits", (1, n), kinds.FLOAT32),
-            tensor("probabilities", (1, n), kinds.FLOAT32),
-        ]
-        steps = [("pool", [0], 1), ("dense", [1, 2, 3], 4), ("softmax", [4], 5)]
-        graph.inputs, graph.outputs = [0], [5]
-    else:
-        pixel, weight, logit = 1 / 127.5, float(abs(weights).max() / 127), 0.15
-        q = np.round(weights / weight).astype(np.int8)
-        q_bias = np.round(bias / (weight * pixel)).astype(np.int32)
-        graph.tensors = [
-            tensor("pixels", (1, PX, PX, 3), kinds.INT8, scale=pixel),
-            tensor("mean", (1, 1, 1, 3), kinds.INT8, scale=pixel),
-            tensor("weights", (n, 3), kinds.INT8, buffer=constant(q), scale=weight),
-            tensor("bias", (n,), kinds.INT32, buffer=constant(q_bias), scale=weight * pixel),
-            tensor("logits", (1, n), kinds.INT8, scale=logit, zero=0),
-            tensor("probabilities", (1, n), kinds.INT8, scale=1 / 256, zero=-128),
-        ]
-        steps = [("pool", [0], 1), ("dense", [1, 2, 3], 4), ("softmax", [4], 5)]
-        graph.inputs, graph.outputs = [0], [5]
-        if format == "uint8":
-            graph.tensors.append(tensor("image", (1, PX, PX, 3), kinds.UINT8, scale=pixel, zero=128))
-            graph.tensors.append(tensor("probabilities_uint8", (1, n), kinds.UINT8, scale=1 / 256))
-            steps = [("quantize", [6], 0), *steps, ("quantize", [5], 7)]
-            graph.inputs, graph.outputs = [6], [7]
-
-    codes = {
-        "pool": operators.AVERAGE_POOL_2D,
-        "dense": operators.FULLY_CONNECTED,
-        "softmax": operators.SOFTMAX,
-        "quantize": operators.QUANTIZE,
-    }
-    model.operatorCodes, graph.operators, model.buffers = [], [], []
-    for code in codes.values():
-        entry = schema.OperatorCodeT()
-        entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, code, 4 if code == codes["dense"] else 2
-        model.operatorCodes.append(entry)
-    for step, inputs, output in steps:
-        op = schema.OperatorT()
-        op.opcodeIndex, op.inputs, op.outputs = list(codes).index(step), inputs, [output]
-        op.builtinOptionsType, op.builtinOptions = options(step)
-        graph.operators.append(op)
-    for content in buffers:
-        buffer = schema.BufferT()
-        buffer.data = content
-        model.buffers.append(buffer)
-    model.version, model.subgraphs, model.description = 3, [graph], b"the colour a picture is nearest to"
-    builder = Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def options(step: str) -> tuple[int, Any]:
-    """The options record of an operator, and its kind."""
-    if step == "pool":
-        pool = schema.Pool2DOptionsT()
-        pool.padding = schema.Padding.VALID
-        pool.filterWidth = pool.filterHeight = PX
-        pool.strideW = pool.strideH = 1
-        return schema.BuiltinOptions.Pool2DOptions, pool
-    if step == "dense":
-        return schema.BuiltinOptions.FullyConnectedOptions, schema.FullyConnectedOptionsT()
-    if step == "softmax":
-        softmax = schema.SoftmaxOptionsT()
-        softmax.beta = 1.0
-        return schema.BuiltinOptions.SoftmaxOptions, softmax
-    return schema.BuiltinOptions.QuantizeOptions, schema.QuantizeOptionsT()
-
-
 def picture(name: str, px: int = 160) -> Image.Image:
     """A disc of the colour on a ground that is a little lighter."""
     colour = COLOURS[name]
@@ -174,22 +62,48 @@ def picture(name: str, px: int = 160) -> Image.Image:
     return image
 
 
-def run(root: Path, model: str, stage: str, parent: str | None, files: dict[str, bytes]) -> str:
+class Made(NamedTuple):
+    """One run of every invented model: its stage, the kind of network it gives, and what it says of itself."""
+
+    stage: str
+    minute: int  # of the hour in which all of them were made
+    gives: str | None = None  # None: no network, only files
+    summary: str = ""
+    accuracy: float | None = None
+
+
+FIT = Made("fit", 10, "float", "epochs 30", 0.71)
+QUANTIZE = Made("quantize", 20, "quantized", "epochs 3", 0.705)
+EXPORT = Made("export", 30)
+
+
+def inputs(made: Made, parent: str | None) -> dict[str, Any]:
+    """What determines a run's result."""
+    return {"parent": parent, "stage": made.stage, "config": {}, "data": "5b1f", "seed": 0}
+
+
+def run_name(model: str, made: Made, parent: str | None) -> str:
+    """`fit-3f9a10c2`."""
+    return f"{made.stage}-{store.key(inputs(made, parent) | {'model': model})}"
+
+
+def run(root: Path, model: str, made: Made, parent: str | None, files: Mapping[str, bytes] | None = None) -> str:
     """Writes a finished run directory and returns its name."""
-    inputs = {"parent": parent, "stage": stage, "config": {}, "data": "5b1f", "seed": 0}
-    name = f"{stage}-{store.key(inputs | {'model': model})}"
-    minute = {"fit": 10, "quantize": 20, "export": 30}[stage]
+    name = run_name(model, made, parent)
     provenance = {
         "model": model,
-        "stage": stage,
-        "gives": {"fit": "float", "quantize": "quantized"}.get(stage),
-        "inputs": inputs,
+        "stage": made.stage,
+        "inputs": inputs(made, parent),
         "data": {"source": "photos/colours", "name": "colours", "classes": list(COLOURS), "sizes": {"test": 634}},
-        "started": f"2025-11-22T12:{minute}:00.000000+00:00",
-        "finished": f"2025-11-22T12:{minute + 8}:20.000000+00:00",
+        "started": f"2025-11-22T12:{made.minute}:00.000000+00:00",
+        "finished": f"2025-11-22T12:{made.minute + 8}:20.000000+00:00",
         "seconds": 500.0,
     }
-    files = files | {"provenance.json": json.dumps(provenance).encode()}
+    if made.gives:
+        spec = {"kind": "spec", "name": model}
+        provenance |= {"gives": made.gives, "summary": made.summary, "network": spec}
+    written = {"provenance.json": provenance} | ({"notes.json": {"accuracy": made.accuracy}} if made.accuracy else {})
+    files = dict(files or {}) | {file: json.dumps(content).encode() for file, content in written.items()}
     for file, content in files.items():
         path = root / model / name / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,55 +120,55 @@ def png(image: Image.Image) -> bytes:
 
 def build(root: Path, fakes: tuple[Fake, ...] = FAKES) -> None:
     """Fills `root` with runs, exported files and measurements on one and two threads."""
-    normalization, labels = Normalization(), tuple(COLOURS)
-    for model in dict.fromkeys(fake.model for fake in fakes):
-        fit = run(root, model, "fit", None, {"notes.json": json.dumps({"accuracy": 0.71}).encode()})
-        quantize = run(root, model, "quantize", fit, {"notes.json": json.dumps({"accuracy": 0.705}).encode()})
-        files, artifacts = {f"samples/{name}-1.png": png(picture(name)) for name in COLOURS}, []
-        for fake in (fake for fake in fakes if fake.model == model):
-            content = metadata.attach(
-                colour_model(fake.format),
-                name=model,
-                description="Names the colour of a picture.",
-                labels=labels,
-                normalization=normalization,
-            )
+    for model, group in itertools.groupby(fakes, lambda fake: fake.model):
+        quantize = run(root, model, QUANTIZE, run(root, model, FIT, None))
+        export = run_name(model, EXPORT, quantize)
+        files = {f"samples/{name}-1.png": png(picture(name)) for name in COLOURS}
+        rows: list[tuple[Fake, Artifact]] = []
+        for fake in group:
+            content = exported(fake)
+            rows.append((fake, artifact(fake, export, content)))
             files[f"model.{fake.format}.tflite"] = content
-            artifacts.append(
-                Artifact(
-                    model=model,
-                    run="export-00000000",  # replaced below, once the run's name is known
-                    path=f"model.{fake.format}.tflite",
-                    format=fake.format,
-                    sha256=hashlib.sha256(content).hexdigest(),
-                    bytes=round(fake.size_mb * 1e6),
-                    image_px=PX,
-                    classes=len(labels),
-                    normalization=normalization,
-                    checks={"parameters": 2_257_984, "macs": 300_774_272},
-                )
-            )
-        export = run(root, model, "export", quantize, files)
-        rows = [a.to_json() | {"run": export} for a in artifacts]
-        (root / model / export / "artifacts.json").write_text(json.dumps(rows))
-        for row, fake in zip(rows, (fake for fake in fakes if fake.model == model), strict=True):
-            for threads in (1, 2):
-                measurements.save_measurement(root, measurement(fake, row, export, threads))
+        files["artifacts.json"] = json.dumps([row.to_json() for _, row in rows]).encode()
+        run(root, model, EXPORT, quantize, files)
+        for (fake, row), threads in itertools.product(rows, (1, 2)):
+            measurements.save_measurement(root, measurement(fake, row, threads))
 
 
-def measurement(fake: Fake, artifact: dict[str, Any], export: str, threads: int) -> Measurement:
+def exported(fake: Fake) -> bytes:
+    """The file itself, with its metadata."""
+    return metadata.attach(
+        colour_model(fake.format),
+        name=fake.model,
+        description="Names the colour of a picture.",
+        labels=tuple(COLOURS),
+        normalization=Normalization(),
+    )
+
+
+def artifact(fake: Fake, export: str, content: bytes) -> Artifact:
+    """What the run `export` records of the file; its size is invented."""
+    return Artifact(
+        model=fake.model,
+        run=export,
+        path=f"model.{fake.format}.tflite",
+        format=fake.format,
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=round(fake.size_mb * 1e6),
+        image_px=PX,
+        classes=len(COLOURS),
+        normalization=Normalization(),
+        checks={"parameters": 2_257_984, "macs": 300_774_272},
+    )
+
+
+def measurement(fake: Fake, artifact: Artifact, threads: int) -> Measurement:
     """An invented row: 60 samples around the median, and an accuracy."""
     noise = np.random.default_rng(threads).gamma(2.0, 0.02, 60)
     wall = fake.p50_ms * (1 + noise - np.median(noise)) * (1.0 if threads == 1 else 0.58)
     return Measurement(
         schema=SCHEMA,
-        model=fake.model,
-        run=export,
-        artifact=artifact["path"],
-        artifact_sha256=artifact["sha256"],
-        artifact_bytes=artifact["bytes"],
-        format=fake.format,
-        image_px=PX,
+        **artifact.measured,
         device=DEVICE,
         runtime="ai_edge_litert 2.3.0",
         delegate="xnnpack",

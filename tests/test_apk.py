@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 import scripts
-from fake_runs import COLOURS, colour_model
+from colour_model import COLOURS, colour_model
 
 from tfcompact.records.artifact import Normalization
 from tfcompact.tflite import metadata

@@ -7,19 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_runs
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 APP = Path(__file__).parents[1] / "streamlit_app" / "app.py"
-FAKE_RUNS = Path(__file__).with_name("fake_runs.py")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A runs directory that no test writes into."""
     root = tmp_path_factory.mktemp("whole") / "runs"
-    subprocess.run([sys.executable, FAKE_RUNS, root], check=True)
+    fake_runs.build(root)
     return root
 
 
@@ -185,7 +185,7 @@ def test_compare_shows_every_row_and_filters(whole, start):
     at.switch_page("app_pages/compare.py").run()
     assert not at.exception
     assert len(at.dataframe[0].value) == 9  # one thread, at first
-    assert at.dataframe[0].value["Top-1"].max() == pytest.approx(80.1)
+    assert at.dataframe[0].value["Top-1, %"].max() == pytest.approx(80.1)
     at.pills(key="threads_shown").set_value([]).run()
     assert len(at.dataframe[0].value) == 18
     assert len(at.get("vega_lite_chart")) == 2  # one for each number of threads

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
-from fake_runs import COLOURS, colour_model
+from colour_model import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, fleet

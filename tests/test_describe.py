@@ -11,7 +11,7 @@ from tfcompact import models
 from tfcompact.errors import UnknownName
 from tfcompact.networks.costs import FLOAT32, INT8, Block, Cost, Operator
 from tfcompact.networks.operators import profile
-from tfcompact.report import architectures
+from tfcompact.report import architectures, block_table
 from tfcompact.report.block_line import layout
 
 
@@ -33,7 +33,7 @@ def network(request):
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
 def test_blocks_fit_the_terminal_and_lose_no_row(network, width):
-    table, sums, legend = architectures.blocks_table(network, width)
+    table, sums, legend = block_table.blocks_table(network, width)
     lines = printed(width, table)
     assert len(lines) == 2 + len(network.blocks) + 1  # two lines of heading, and the sums: nothing is wrapped
     assert "…" not in "".join(lines)
@@ -44,7 +44,7 @@ def test_blocks_fit_the_terminal_and_lose_no_row(network, width):
 
 def test_what_is_left_out_is_said():
     costs = profile(models.build("mobilenet_v3_small"))
-    narrow, wide = (printed(width, *architectures.blocks_table(costs, width)) for width in (80, 120))
+    narrow, wide = (printed(width, *block_table.blocks_table(costs, width)) for width in (80, 120))
     assert any(text.startswith("not shown") and "written" in text for text in narrow)
     assert not any(text.startswith("not shown") for text in wide)
     assert line(wide, "block4") == [
@@ -55,10 +55,10 @@ def test_what_is_left_out_is_said():
 
 def test_sums_and_energy_are_told_in_full():
     model = models.build("mobilenet_v2")
-    text = " ".join(" ".join(printed(100, architectures.blocks_table(profile(model, INT8))[1])).split())
+    text = " ".join(" ".join(printed(100, block_table.blocks_table(profile(model, INT8))[1])).split())
     assert "3,538,984 parameters, 300,774,272 MACs." in text
     assert "peak at 1,505 kB while block1_0_depthwise runs: block1_0_expand 1,204 + block1_0_depthwise 301." in text
-    _, sums, legend = architectures.blocks_table(profile(model, FLOAT32))
+    _, sums, legend = block_table.blocks_table(profile(model, FLOAT32))
     text = " ".join(" ".join(printed(100, sums, legend)).split())
     assert "peak at 6,021 kB" in text
     assert "energy MACs x 4.6 pJ + bytes of weights x 160 pJ (DRAM)" in text
@@ -144,5 +144,5 @@ def test_sources_are_told_once_and_in_the_same_order():
 
 
 def test_models_are_listed_without_tensorflow():
-    code = "import sys; from tfcompact.cli import main; main(['models']); sys.exit('tensorflow' in sys.modules)"
+    code = "import sys; from tfcompact.cli.main import main; main(['models']); sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scripts
-from fake_runs import COLOURS, colour_model
+from colour_model import COLOURS, colour_model
 from PIL import Image, ImageOps
 
 from tfcompact.data.images import fit_square

@@ -20,7 +20,7 @@ from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
 from tfcompact.records import formats
 from tfcompact.records.artifact import Normalization
-from tfcompact.report import plots
+from tfcompact.report import plot_style
 from tfcompact.stages import fit, quantize
 from tfcompact.tflite import flatbuffer, metadata
 from tfcompact.training.context import Context
@@ -155,8 +155,8 @@ def test_an_int16x8_file_with_a_float_tensor_is_not_written(source, tmp_path, mo
 
 
 def test_every_format_has_its_place_and_shape_and_int16x8_is_written_only_when_asked() -> None:
-    assert set(formats.LISTED) == set(plots.SHAPES) == set(formats.FORMATS)
+    assert set(formats.LISTED) == set(plot_style.SHAPES) == set(formats.FORMATS)
     assert set(formats.FORMATS) - set(formats.USUAL) == {"int16x8"}
     assert gate.Config().formats == formats.USUAL
     for part in range(3):
-        assert len({shape[part] for shape in plots.SHAPES.values()}) == len(formats.FORMATS)
+        assert len({shape[part] for shape in plot_style.SHAPES.values()}) == len(formats.FORMATS)

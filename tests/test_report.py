@@ -8,23 +8,27 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
+import fake_runs
 import pytest
 from rich.console import Console
 
 from tfcompact.errors import UserError
-from tfcompact.report import csv_file, measured_rows, plots, report_files, terminal
+from tfcompact.records import formats
+from tfcompact.records.device import Device
+from tfcompact.report import csv_file, measured_rows, plot_style, plots, report_files, run_columns, setting, terminal
 from tfcompact.report import markdown as markdown_module
+from tfcompact.report.point_labels import place_labels
+from tfcompact.report.table_columns import Column
 from tfcompact.runs import exports, history, measurements
-
-FAKE_RUNS = Path(__file__).with_name("fake_runs.py")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """An undamaged runs directory that no test writes into."""
     root = tmp_path_factory.mktemp("whole") / "runs"
-    subprocess.run([sys.executable, FAKE_RUNS, root], check=True)
+    fake_runs.build(root)
     return root
 
 
@@ -64,7 +68,7 @@ def test_rows_hold_what_was_measured(whole):
 
 def test_settings_that_do_not_compare_are_apart(whole):
     groups = measured_rows.by_setting(report_files.rows(whole))
-    assert [setting.threads for setting in groups] == [1, 2]
+    assert [where.threads for where in groups] == [1, 2]
 
 
 def test_front_is_what_nothing_beats(whole):
@@ -120,13 +124,13 @@ def test_labels_cover_neither_points_nor_each_other(whole):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    (setting, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
+    (where, group), *_ = measured_rows.by_setting(report_files.rows(whole)).items()
     figure = Figure(figsize=(9.6, 6.2), dpi=130)
     FigureCanvasAgg(figure)
     ax = figure.subplots()
-    plots.panel(ax, setting, group, plots.colours(r.model for r in group))
+    plots.panel(ax, where, group, plot_style.colours(r.model for r in group))
     figure.canvas.draw()
-    labels = plots.place_labels(ax, group)
+    labels = place_labels(ax, group)
     boxes = [label.get_window_extent() for label in labels]
     assert len(boxes) == len(group)
     for i, a in enumerate(boxes):
@@ -135,8 +139,18 @@ def test_labels_cover_neither_points_nor_each_other(whole):
 
 
 def test_colours_do_not_depend_on_what_is_shown():
-    assert plots.colours(["b", "a"]) == plots.colours(["a", "b", "a"])
-    assert len(set(plots.colours("abcdefgh").values())) == 8
+    assert plot_style.colours(["b", "a"]) == plot_style.colours(["a", "b", "a"])
+    assert len(set(plot_style.colours("abcdefgh").values())) == 8
+
+
+def test_every_format_has_a_shape_of_its_own():
+    assert set(plot_style.SHAPES) == set(formats.FORMATS)
+    for of_one_library in zip(*plot_style.SHAPES.values(), strict=True):
+        assert len(set(of_one_library)) == len(formats.FORMATS)
+
+
+def test_every_kind_of_device_has_its_words():
+    assert set(setting.DEVICES) == set(get_args(get_type_hints(Device)["kind"]))
 
 
 def test_flags_of_a_measurement_are_shown(root):
@@ -166,9 +180,9 @@ def test_emulated_device_has_no_latency(root):
     shown = text(lambda console: terminal.print_table(console, [row]))
     assert "there is no latency" in shown
     assert "1.34" in shown
-    assert "M instr" in shown
+    assert "Instr M" in shown
     assert "p50 ms" not in shown
-    assert row.setting.cost_text == "Instructions of one inference, in millions"
+    assert row.setting.cost.text == "Instructions of one inference, in millions"
     assert row.point == (1.338285, 100 * row.top1)  # so it is on the plot, against instructions
 
 
@@ -197,7 +211,8 @@ def test_runs_are_listed_with_the_unfinished_last(root):
     assert [line.split()[2] for line in lines] == ["fit", "quantize", "export", "prune"]
     assert "8 min 20 s" in lines[0]
     assert "accuracy 71.0%" in lines[0]
-    assert "fit-" in lines[1].split()[-3]
+    assert "fit-" in lines[1].split("min 20 s")[1]
+    assert "epochs 3" in lines[1]
     assert "unfinished" in lines[3]
 
 
@@ -207,14 +222,22 @@ def test_runs_fit_the_terminal(whole, width):
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
     assert "…" not in shown
     assert "quantize-" in shown
-    assert ("Stage" in shown) == (width == 160)
+    assert ("Stage" in shown) == (width >= 100)
+
+
+def test_a_column_added_to_the_runs_appears(whole, monkeypatch):
+    added = Column("Seconds", lambda run: f"{run.seconds:.0f}", left=True)
+    monkeypatch.setattr(run_columns, "COLUMNS", (*run_columns.COLUMNS, added))
+    shown = text(lambda console: terminal.print_runs(console, whole))
+    assert shown.splitlines()[1].endswith("Seconds  ")
+    assert shown.count(" 500 ") == 12
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"), [(4.21, "4.2 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (59.96, "1 min 00 s")]
 )
 def test_durations_read_well(seconds, words):
-    assert terminal.duration(seconds) == words
+    assert run_columns.duration(seconds) == words
 
 
 def test_nothing_there_names_the_command(tmp_path):
@@ -276,6 +299,16 @@ def test_newest_export_of_a_format_counts(root):
     assert found == {"float32": old.name, "uint8": new.name}
 
 
+def test_an_export_is_known_by_its_files_not_by_its_name(root):
+    old = next(root.glob("mobilenet_v2/export-*"))
+    new = old.rename(old.with_name(f"shipped-{old.name.rpartition('-')[2]}"))
+    found = [e for e in exports.exports(root).rows if e.model == "mobilenet_v2"]
+    assert {(e.run, e.made_by) for e in found} == {(new.name, "fit"), (new.name, "fit, quantize")}
+    found[0].file.write_bytes(b"other")
+    with pytest.raises(UserError, match=f"remove {new}, then: make shipped MODEL=mobilenet_v2"):
+        exports.verify(found[0].file, found[0].sha256)
+
+
 def test_nothing_outside_the_runs_directory_is_opened(root, tmp_path):
     secret = tmp_path / "secret.tflite"
     secret.write_bytes(b"secret")
@@ -310,13 +343,17 @@ def test_needs_no_tensorflow(whole, tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from tfcompact import report
-report.write(Path({str(whole)!r}), out=Path({str(tmp_path)!r}))
+from tfcompact.report import report_files
+report_files.write(Path({str(whole)!r}), out=Path({str(tmp_path)!r}))
 assert not {{"tensorflow", "tf_keras", "keras"}} & set(sys.modules), "TensorFlow was imported"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_help_waits_for_no_plots():
-    code = "import sys, tfcompact.report; assert not {'matplotlib', 'pandas', 'tensorflow'} & set(sys.modules)"
+    code = """
+import sys
+from tfcompact.report import report_files, terminal
+assert not {"matplotlib", "pandas", "tensorflow"} & set(sys.modules)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

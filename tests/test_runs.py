@@ -4,20 +4,24 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tfcompact import files
 from tfcompact.errors import UserError
-from tfcompact.runs import measurements, store
+from tfcompact.records.artifact import Artifact, Normalization
+from tfcompact.runs import lineage, measurements, store
 
 INPUTS = {"parent": None, "stage": "fit", "config": {"epochs": 3, "ema": 0.9}, "data": "d1", "px": 96, "seed": 0}
+FACTS = {"data": {"name": "digits"}}
 
 
-def make(root: Path, model: str = "net", stage: str = "fit", **inputs) -> store.Run:
+def make(root: Path, model: str = "net", stage: str = "fit", facts: Mapping[str, Any] = FACTS, **inputs) -> store.Run:
     merged = INPUTS | {"stage": stage} | inputs
-    with store.recording(root, model, stage, merged, {"data": {"name": "digits"}}) as directory:
+    with store.recording(root, model, stage, merged, facts) as directory:
         (directory / "result").write_text("whole")
     return store.find(root, model, f"{stage}-{store.key(merged)}")
 
@@ -71,8 +75,8 @@ def test_a_killed_process_leaves_a_partial_that_resumes(tmp_path) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from tfcompact import runs
-        with runs.recording(Path({str(tmp_path)!r}), "net", "fit", {INPUTS!r}, {{}}) as directory:
+        from tfcompact.runs import store
+        with store.recording(Path({str(tmp_path)!r}), "net", "fit", {INPUTS!r}, {{}}) as directory:
             (directory / "progress").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -144,19 +148,13 @@ def test_runs_are_listed_oldest_first_by_model_and_stage(tmp_path) -> None:
     assert store.finished(tmp_path / "nowhere") == []
 
 
-def test_newest_is_that_of_the_stages_asked_for(tmp_path) -> None:
+def test_newest_is_the_last_that_is_wanted(tmp_path) -> None:
     fit = [make(tmp_path, seed=seed).name for seed in range(2)]
     quantized = make(tmp_path, stage="quantize", parent=fit[0])
-    assert store.newest(tmp_path, "net", ("fit",)).name == fit[1]
-    assert store.newest(tmp_path, "net", ("quantize", "fit")).name == quantized.name
+    assert store.newest(tmp_path, "net", lambda run: run.stage == "fit") == store.Run(tmp_path / "net" / fit[1])
+    assert store.newest(tmp_path, "net", lambda run: True) == quantized
+    assert store.newest(tmp_path, "net", lambda run: False) is None
     assert [run.name for run in quantized.chain] == [fit[0], quantized.name]
-
-
-def test_no_parent_yet_says_what_to_type(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"no finished 'fit' run of net under .*; try: make fit MODEL=net$"):
-        store.newest(tmp_path, "net", ("fit",))
-    with pytest.raises(UserError, match="no finished 'quantize' or 'fit' run"):
-        store.newest(tmp_path, "net", ("quantize", "fit"))
 
 
 def test_a_name_that_is_not_there_gets_the_list_of_those_that_are(tmp_path) -> None:
@@ -205,3 +203,42 @@ def test_measurements_are_found_again_and_replaced(tmp_path) -> None:
     assert path == measurements.save_measurement(tmp_path, row)
     assert measurements.measurements(tmp_path) == measurements.measurements(tmp_path, "net") == [row]
     assert measurements.measurements(tmp_path, "other") == []
+
+
+@pytest.fixture
+def chain(tmp_path) -> list[store.Run]:
+    """Runs of stages that nothing knows by name, each from the one before; the last one gives files alone."""
+    runs: list[store.Run] = []
+    for stage, gives in (("teach", "float"), ("shrink", "float"), ("round", "quantized"), ("ship", None)):
+        facts = FACTS | ({"gives": gives} if gives else {})
+        runs.append(make(tmp_path, stage=stage, facts=facts, parent=runs[-1].name if runs else None))
+    (runs[-1].path / "artifacts.json").write_text(json.dumps([ARTIFACT.to_json()]))
+    return runs
+
+
+ARTIFACT = Artifact("net", "ship", "model.int8.tflite", "int8", "ab" * 32, 10, 96, 2, Normalization())
+
+
+def test_what_a_run_holds_is_recorded(chain) -> None:
+    assert [lineage.network(run) for run in chain] == ["float", "float", "quantized", None]
+    assert [lineage.float_source(run).stage for run in chain] == ["teach", "shrink", "shrink", "shrink"]
+
+
+def test_a_file_is_made_by_the_stages_up_to_the_network_it_holds(chain, tmp_path) -> None:
+    assert lineage.made_by(chain[-1], "int8", tmp_path) == "teach, shrink, round"
+    assert lineage.made_by(chain[-1], "float32", tmp_path) == "teach, shrink"
+    assert lineage.made_by(store.Run(tmp_path / "net/ship-00000000"), "int8", tmp_path) == ""
+
+
+def test_runs_older_than_the_record_say_it_by_their_notes(tmp_path) -> None:
+    first = make(tmp_path)
+    second = make(tmp_path, stage="quantize", parent=first.name)
+    (second.path / "notes.json").write_text('{"ranges": {}}')
+    assert [lineage.network(run) for run in (first, second)] == ["float", "quantized"]
+
+
+def test_a_damaged_chain_that_leads_in_a_circle_ends(tmp_path) -> None:
+    run = make(tmp_path)
+    file = run.path / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs": INPUTS | {"parent": run.name}}))
+    assert len(lineage.ancestors(run, tmp_path)) == lineage.LONGEST

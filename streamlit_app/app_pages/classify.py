@@ -5,22 +5,26 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-import parts
+import numpy.typing as npt
+import screen
 import streamlit as st
 
 from tfcompact.data import images
 from tfcompact.errors import UnreadableImage, UserError
-from tfcompact.report import plots
-from tfcompact.runs import exports as exports_module
+from tfcompact.records.formats import ORIGINAL
+from tfcompact.report import plot_style
+from tfcompact.report.nothing_yet import FIRST
+from tfcompact.runs import exports
 from tfcompact.runs.exports import Export
 from tfcompact.tflite.classifier import Prediction
 
 MAX_MB = 10
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
 RUNS = 5  # of which the median is shown; one more goes before them, to warm up
+Picture = npt.NDArray[np.uint8]  # upright RGB pixels `[h, w, 3]`
 
 
-def picture(samples: tuple[Path, ...]) -> np.ndarray | None:
+def picture(samples: tuple[Path, ...]) -> Picture | None:
     """The chosen picture, or None; a file that is no picture gets a message instead."""
     sources = {"Upload": ":material/upload:", "Camera": ":material/photo_camera:"}
     if samples:
@@ -47,8 +51,8 @@ def picture(samples: tuple[Path, ...]) -> np.ndarray | None:
     return decoded(taken.getvalue(), taken.name)
 
 
-def sample(files: tuple[Path, ...]) -> np.ndarray | None:
-    """The gallery; a click on a picture chooses it, and the first one is chosen already."""
+def sample(files: tuple[Path, ...]) -> Picture | None:
+    """The picture chosen by a click in the gallery, at first the first one; None where no file can be read."""
     read = {file: decoded(file.read_bytes(), file.name) for file in files}
     pictures = {file.name: pixels for file, pixels in read.items() if pixels is not None}
     if not pictures:
@@ -64,14 +68,14 @@ def sample(files: tuple[Path, ...]) -> np.ndarray | None:
     for i, (place, (name, pixels)) in enumerate(zip(places, pictures.items(), strict=False)):
         state = "on" if name == st.session_state.sample else "off"
         with place.container(key=f"sample_{state}_{i}"):
-            label = parts.plain(name.removesuffix(".png").rpartition("-")[0] or name)
+            label = screen.plain(name.removesuffix(".png").rpartition("-")[0] or name)
             st.image(pixels, caption=label, width="stretch")
             st.button(label, key=f"pick_{i}", on_click=choose, args=(name,))
     return pictures[st.session_state.sample]
 
 
-def decoded(content: bytes, name: str) -> np.ndarray | None:
-    """Upright RGB pixels, uint8 `[h, w, 3]`, or None after a message."""
+def decoded(content: bytes, name: str) -> Picture | None:
+    """The picture in a file of this content, or None after a message."""
     try:
         return images.decode(content, name=name)
     except UnreadableImage as error:
@@ -80,15 +84,15 @@ def decoded(content: bytes, name: str) -> np.ndarray | None:
 
 
 def refuse(line: str) -> None:
-    """A message about the picture; the page lives on."""
-    st.error(parts.plain(line), icon=":material/broken_image:")
+    """Shows a message about the picture; the page lives on."""
+    st.error(screen.plain(line), icon=":material/broken_image:")
 
 
-def choose(exports: tuple[Export, ...]) -> list[Export]:
-    """The models to ask; at first the newest one, float beside quantized: the first and last of its files."""
-    named = {export.name: export for export in exports}
-    newest = max(exports, key=lambda export: export.finished).model
-    first = [export.name for export in exports if export.model == newest]
+def choose(offered: tuple[Export, ...]) -> list[Export]:
+    """The files to ask; at first those of the newest model, float beside quantized: the first and last of them."""
+    named = {export.name: export for export in offered}
+    newest = max(offered, key=lambda export: export.finished).model
+    first = [export.name for export in offered if export.model == newest]
     names = st.multiselect(
         "Models",
         list(named),
@@ -100,17 +104,17 @@ def choose(exports: tuple[Export, ...]) -> list[Export]:
     return [named[name] for name in names]
 
 
-def ask(export: Export, image: np.ndarray) -> Prediction:
+def ask(export: Export, image: Picture) -> Prediction:
     """The file's prediction, with the median latency of a few runs. Raises `UserError` where the file is damaged."""
-    model = parts.classifier(str(export.file), export.sha256)
+    model = screen.classifier(str(export.file), export.sha256)
     model.classify(image)
     predictions = [model.classify(image) for _ in range(RUNS)]
     latency = statistics.median(prediction.latency_ms for prediction in predictions)
     return Prediction(predictions[0].labels, predictions[0].probabilities, latency)
 
 
-def answers(chosen: list[Export], image: np.ndarray, colours: dict[str, str]) -> None:
-    """A card for each chosen file, and under them what the numbers are."""
+def answers(chosen: list[Export], image: Picture, colours: dict[str, str]) -> None:
+    """Shows a card for each chosen file, and under them what the numbers are."""
     given: dict[Export, Prediction] = {}
     across = 2 if len(chosen) in (1, 2, 4) else 3
     for start in range(0, len(chosen), across):
@@ -118,11 +122,11 @@ def answers(chosen: list[Export], image: np.ndarray, colours: dict[str, str]) ->
             with column:
                 try:
                     given[export] = ask(export, image)
-                    parts.answer(export, given[export], colours[export.model])
+                    screen.answer(export, given[export], colours[export.model])
                 except UserError as error:
-                    parts.failure(export, str(error))
+                    screen.failure(export, str(error))
     for line in beside(given):
-        st.markdown(parts.plain(line))
+        st.markdown(screen.plain(line))
     st.caption(
         f"Latency: median of {RUNS} runs on this computer with one thread, the network alone. It is not a phone's. "
         "Labels and normalization are read from each file's own metadata."
@@ -130,33 +134,32 @@ def answers(chosen: list[Export], image: np.ndarray, colours: dict[str, str]) ->
 
 
 def beside(given: dict[Export, Prediction]) -> list[str]:
-    """What each quantized file gained over the float file of its model, and whether its answer is the same."""
+    """What each file gained over the float file that it was made from, and whether its answer is the same."""
     lines = []
     for original, other in itertools.permutations(given, 2):
-        if original.model == other.model and original.format == "float32":
+        if original.model == other.model and original.format == ORIGINAL:
             same = given[original].labels[0] == given[other].labels[0]
-            smaller = (
-                f"{other.format} is {exports_module.times_smaller(original, other):.1f} times smaller than float32"
-            )
-            lines.append(f"{original.model}: {smaller}; its first label is {'the same' if same else 'another'}.")
+            smaller = f"{exports.times_smaller(original, other):.1f} times smaller than {ORIGINAL}"
+            label = f"its first label is {'the same' if same else 'another'}"
+            lines.append(f"{original.model}: {other.format} is {smaller}; {label}.")
     return lines
 
 
-parts.heading(
+screen.heading(
     "Classify", "Answers of the exported files themselves: the bytes, labels and preprocessing an Android app loads."
 )
-root = parts.root()
-found = exports_module.exports(root)
-parts.damaged(found.damaged)
+root = screen.root()
+found = exports.exports(root)
+screen.damaged(found.damaged)
 if not found.rows:
-    parts.empty("No exported models yet", f"There are none under {root}. This makes one:", parts.FIRST)
+    screen.empty("No exported models yet", f"There are none under {root}. This makes one:", FIRST)
     st.stop()
 
 left, right = st.columns([4, 8], gap="large")
 with right:
     chosen = choose(found.rows)
 with left:
-    image = picture(exports_module.samples(root, chosen or found.rows))
+    image = picture(exports.samples(root, chosen or found.rows))
     if image is not None:
         with st.container(key="preview"):
             st.image(image, width="stretch")
@@ -164,8 +167,8 @@ with left:
         st.caption(f"{width} × {height} pixels. A model sees the middle square, resized to its own input.")
 with right:
     if not chosen:
-        parts.empty("No model chosen", "Choose one or several above; float beside int8 is a good start.")
+        screen.empty("No model chosen", "Choose one or several above; float beside int8 is a good start.")
     elif image is None:
-        parts.empty("No picture yet", "Choose one on the left, and the answers appear here.")
+        screen.empty("No picture yet", "Choose one on the left, and the answers appear here.")
     else:
-        answers(chosen, image, plots.colours(export.model for export in found.rows))
+        answers(chosen, image, plot_style.colours(export.model for export in found.rows))

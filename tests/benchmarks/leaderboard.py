@@ -40,7 +40,7 @@ from tfcompact.pipeline.target import Target
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.measurement import Accuracy
 from tfcompact.report import measured_rows
-from tfcompact.report.plots import INK, PALE, PALETTE, QUIET
+from tfcompact.report.plot_style import INK, PALE, PALETTE, QUIET
 from tfcompact.runs import environment, store
 from tfcompact.tflite import runtime
 from tfcompact.training.trainer import Teacher, Trainer
@@ -182,7 +182,7 @@ def elsewhere(exports: dict[str, store.Run], root: Path) -> list[dict[str, Any]]
             "format": row.format,
             "place": row.setting.place,
             "cost": row.cost,
-            "unit": row.setting.cost_text,
+            "unit": row.setting.cost.text,
             "flags": " ".join(row.flags),
         }
         for name, run in exports.items()

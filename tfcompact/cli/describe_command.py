@@ -12,7 +12,7 @@ from tfcompact.cli import arguments, opened
 from tfcompact.networks.costs import PRECISIONS
 from tfcompact.options import opt
 from tfcompact.pipeline.subject import network_named
-from tfcompact.report import architectures
+from tfcompact.report import block_table, layer_table
 from tfcompact.runs.store import ROOT
 
 
@@ -42,10 +42,10 @@ def run(name: str, words: Sequence[str], help: str) -> None:
     model = models.built(spec, px=options.px, classes=options.classes)
     title = f"{spec.name}, {model.input_shape[1]} px, {model.output_shape[-1]} classes"
     if options.layers:
-        console.print(title, architectures.layers_table(model), sep="\n", highlight=False)
+        console.print(title, layer_table.layers_table(model), sep="\n", highlight=False)
         return
     from tfcompact.networks.operators import profile
 
     costs = profile(model, PRECISIONS[options.bits])
-    table, sums, legend = architectures.blocks_table(costs, console.width)
+    table, sums, legend = block_table.blocks_table(costs, console.width)
     console.print(f"{title}, {costs.precision.name}\n", table, f"\n{sums}\n", legend, sep="\n", highlight=False)

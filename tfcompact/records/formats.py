@@ -30,3 +30,5 @@ USUAL = tuple(format.name for format in TABLE if format.usual)
 INTEGER = tuple(format.name for format in TABLE if format.quantized)
 LISTED = tuple(format.name for format in sorted(TABLE, key=lambda format: format.rank))
 """How a model's files are listed."""
+ORIGINAL = LISTED[0]
+"""What a model's other files are compared with."""

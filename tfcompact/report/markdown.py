@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from tfcompact.report import measured_rows
 from tfcompact.report.measured_rows import Row
-from tfcompact.report.measurement_columns import LEGEND, useful_columns, without_shared_flags
+from tfcompact.report.measurement_columns import legend, useful_columns, without_shared_flags
+from tfcompact.report.setting import Setting
+from tfcompact.report.table_columns import Column
 
 
 def markdown(rows: Sequence[Row], *, plot: bool) -> str:
@@ -14,19 +16,34 @@ def markdown(rows: Sequence[Row], *, plot: bool) -> str:
     parts = ["# Measurements"]
     if plot:
         parts.append("![Accuracy against latency; the area of a point is the size of its file](pareto.png)")
-    for setting, whole in measured_rows.by_setting(rows).items():
-        group, beware = without_shared_flags(whole)
-        shown = useful_columns(group)
-        front = measured_rows.pareto_front(group)
-        lines = [
-            _line(column.heading for column in shown),
-            _line(":--" if column.left else "--:" for column in shown),
-            *(_line(_mark(_cell(column.text(row)), row in front) for column in shown) for row in group),
-        ]
-        parts += [f"## {_cell(setting.place)}", f"Accuracy: {_cell(setting.images_text)}.", "\n".join(lines)]
-        parts.append("Bold: on the Pareto front (no other file is both faster and more accurate).")
-        parts += [line for line in (setting.caution, beware) if line]
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    groups = measured_rows.by_setting(rows)
+    for setting, group in groups.items():
+        parts += _section(setting, group)
+    used = dict.fromkeys(column for group in groups.values() for column in useful_columns(group))
+    return "\n\n".join([*parts, legend(used)]) + "\n"
+
+
+def _section(setting: Setting, rows: Sequence[Row]) -> list[str]:
+    """The paragraphs about one setting."""
+    rows, beware = without_shared_flags(rows)
+    front = f"Bold: on the Pareto front (no other file is both {setting.cost.cheaper} and more accurate)."
+    return [
+        f"## {_cell(setting.place)}",
+        f"Accuracy: {_cell(setting.images_text)}.",
+        _table([column.printed for column in useful_columns(rows)], rows),
+        *filter(None, (front, setting.caution, beware)),
+    ]
+
+
+def _table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> str:
+    """One line a row, bold on the front."""
+    front = measured_rows.pareto_front(rows)
+    lines = [
+        _line(column.heading for column in columns),
+        _line(":--" if column.left else "--:" for column in columns),
+        *(_line(_mark(_cell(column.text(row)), row in front) for column in columns) for row in rows),
+    ]
+    return "\n".join(lines)
 
 
 def _line(cells: Iterable[str]) -> str:

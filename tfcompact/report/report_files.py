@@ -10,6 +10,7 @@ from tfcompact.report import measured_rows, plots
 from tfcompact.report.csv_file import as_csv
 from tfcompact.report.markdown import markdown
 from tfcompact.report.measured_rows import Row
+from tfcompact.report.nothing_yet import nothing_measured
 from tfcompact.runs import store
 
 
@@ -18,18 +19,11 @@ def rows(root: Path = store.ROOT, model: str | None = None) -> tuple[Row, ...]:
     return measured_rows.measured(root, model).whole()
 
 
-def nothing_measured(root: Path, model: str | None = None) -> str:
-    """The line shown where there is no measurement."""
-    if model is None:
-        return f"no measurements under {root}; try: make train MODEL=mobilenet_v2"
-    return f"no measurements of {model} under {root}; try: make measure MODEL={model}"
-
-
 def write(root: Path = store.ROOT, model: str | None = None, out: Path | None = None) -> list[Path]:
     """Writes report.md, report.csv and pareto.png, and returns their paths.
 
     They go to `out`, by default `<root>/report`, or `<root>/report/<model>` for one model. Each file is replaced in
-    one step. There is no plot where no row has both accuracy and latency. Raises `UserError` without measurements.
+    one step. There is no plot where no row has both accuracy and a cost. Raises `UserError` without measurements.
     """
     found = rows(root, model)
     if not found:
@@ -37,14 +31,14 @@ def write(root: Path = store.ROOT, model: str | None = None, out: Path | None = 
     out = out or (root / "report" / model if model else root / "report")
     out.mkdir(parents=True, exist_ok=True)
     picture = plots.pareto_png(found)
-    if picture is None:
-        (out / "pareto.png").unlink(missing_ok=True)  # one of an earlier report, which no longer tells the truth
     contents = {
         out / "report.md": markdown(found, plot=picture is not None).encode(),
         out / "report.csv": as_csv(found).encode(),
-        out / "pareto.png": picture,
     }
-    written = {path: content for path, content in contents.items() if content is not None}
-    for path, content in written.items():
+    if picture is None:
+        (out / "pareto.png").unlink(missing_ok=True)  # one of an earlier report, which no longer tells the truth
+    else:
+        contents[out / "pareto.png"] = picture
+    for path, content in contents.items():
         files.write_bytes(path, content)
-    return list(written)
+    return list(contents)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
+from rich.table import Table
+
+R = TypeVar("R")
 ABSENT = "–"
+GAP = 1  # characters after a column of `table_of`, but for the last
 
 
 @dataclass(frozen=True)
-class Column:
+class Column(Generic[R]):
     """One column of a table: its heading, how a row fills it, and how early it yields where room is short."""
 
     heading: str
-    text: Callable[[Any], str]
+    text: Callable[[R], str]
     yields: int = 0  # 0: never; else the larger, the earlier it is left out of a narrow terminal
     left: bool = False
 
-    def width(self, rows: Sequence[Any]) -> int:
-        """Of its widest line."""
+    def width(self, rows: Sequence[R]) -> int:
+        """The characters of its widest line."""
         return max(map(len, (*self.heading.split("\n"), *map(self.text, rows))))
 
 
-def fitting(columns: Sequence[Column], rows: Sequence[Any], width: int, gap: int) -> list[Column]:
+def fitting(columns: Sequence[Column[R]], rows: Sequence[R], width: int, gap: int) -> list[Column[R]]:
     """The columns that fit into `width` characters, each with `gap` more."""
 
-    def needed(some: Sequence[Column]) -> int:
+    def needed(some: Sequence[Column[R]]) -> int:
         return sum(gap + c.width(rows) for c in some)
 
     shown = list(columns)
@@ -36,3 +40,17 @@ def fitting(columns: Sequence[Column], rows: Sequence[Any], width: int, gap: int
         more = [c for c in columns if c in (*shown, column)]
         shown = more if needed(more) <= width else shown
     return shown
+
+
+def table_of(columns: Sequence[Column[R]]) -> Table:
+    """A table without rows, which has the columns' headings and no rules between them."""
+    table = Table(box=None, header_style="bold", padding=(0, GAP, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True, vertical="bottom")
+    return table
+
+
+def omitted_headings(columns: Sequence[Column[R]], shown: Sequence[Column[R]]) -> str:
+    """The headings of those that found no room, in words; empty where all did."""
+    names = [column.heading.split("\n")[0] for column in columns if column not in shown]
+    return f"{', '.join(names)}, for want of width" if names else ""

@@ -1,4 +1,4 @@
-"""Exported files and runs, finished or not, as the app and `tfcompact runs` list them. No TensorFlow here."""
+"""Exported files: the newest of each model and format, checked against what their runs recorded."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Artifact
-from tfcompact.records.formats import FORMATS, LISTED
-from tfcompact.runs import store
-from tfcompact.runs.lineage import made_by
+from tfcompact.records.formats import LISTED
+from tfcompact.runs import lineage, store
 from tfcompact.runs.scan import Scan, read_json, scan, under
 
 
@@ -39,7 +38,7 @@ class Export:
 
 def exports(root: Path = store.ROOT) -> Scan[Export]:
     """The newest exported file of every model and format, by model, then format."""
-    found = scan(root, "*/export-*/artifacts.json", lambda file: _exported(file, root))
+    found = scan(root, "*/*/artifacts.json", lambda file: _files(file, root))
     by_age = sorted(itertools.chain.from_iterable(found.rows), key=lambda e: (e.finished, e.run))
     newest = {(export.model, export.format): export for export in by_age}  # a later one takes an earlier one's place
     ordered = sorted(newest.values(), key=lambda e: (e.model, LISTED.index(e.format)))
@@ -49,8 +48,10 @@ def exports(root: Path = store.ROOT) -> Scan[Export]:
 def verify(file: Path, sha256: str) -> None:
     """Raises `UserError` unless the exported file's content is what its run recorded."""
     if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-        model = file.parent.parent.name
-        raise UserError(f"{file} is not what was exported; remove {file.parent}, then: make export MODEL={model}")
+        run = store.Run(file.parent)
+        raise UserError(
+            f"{file} is not what was exported; remove {run.path}, then: make {run.stage} MODEL={run.model}"
+        )
 
 
 def times_smaller(original: Export, other: Export) -> float:
@@ -68,35 +69,42 @@ def samples(root: Path, chosen: Iterable[Export], limit: int = 8) -> tuple[Path,
     return tuple(found.values())[:limit]
 
 
-def _exported(file: Path, root: Path) -> list[Export]:
-    """An export run's files. One that is still being written (`.partial`) has none yet."""
+def _files(file: Path, root: Path) -> list[Export]:
+    """The files of the run whose `artifacts.json` this is. One that is still being written (`.partial`) has none."""
     run = store.Run(file.parent)
     if run.name.endswith(".partial"):
         return []
-    finished = str(read_json(run.path / "provenance.json")["finished"])
-    found = []
-    for artifact in map(Artifact.from_json, read_json(file)):
-        path = run.path / artifact.path
-        if not under(path, root):
-            raise UserError(f"it names {artifact.path!r}, which is not under the runs directory")
-        if artifact.format not in FORMATS:
-            raise UserError(f"unknown format {artifact.format!r}")
-        if not path.is_file():
-            raise UserError(f"it names {artifact.path!r}, which is missing")
-        if not artifact.bytes > 0:
-            raise UserError(f"{artifact.path!r} has {artifact.bytes} bytes")
-        found.append(
-            Export(
-                model=run.model,
-                format=artifact.format,
-                run=run.name,
-                made_by=made_by(run, artifact.format, root),
-                file=path,
-                sha256=str(artifact.sha256),
-                size_mb=int(artifact.bytes) / 1e6,
-                image_px=int(artifact.image_px),
-                classes=int(artifact.classes),
-                finished=finished,
-            )
-        )
-    return found
+    made = lineage.provenance(run, root)
+    if made is None:
+        raise UserError("provenance.json is missing beside it")
+    artifacts = [Artifact.from_json(row) for row in read_json(file)]
+    return [_export(run, artifact, str(made["finished"]), root) for artifact in artifacts]
+
+
+def _export(run: store.Run, artifact: Artifact, finished: str, root: Path) -> Export:
+    """Numbers are converted here, so that a file with text where a number belongs counts as damaged."""
+    return Export(
+        model=run.model,
+        format=artifact.format,
+        run=run.name,
+        made_by=lineage.made_by(run, artifact.format, root),
+        file=_checked(run.path / artifact.path, artifact, root),
+        sha256=str(artifact.sha256),
+        size_mb=int(artifact.bytes) / 1e6,
+        image_px=int(artifact.image_px),
+        classes=int(artifact.classes),
+        finished=finished,
+    )
+
+
+def _checked(path: Path, artifact: Artifact, root: Path) -> Path:
+    """The path. Raises `UserError` where what the run recorded of the file at it cannot be true."""
+    if not under(path, root):
+        raise UserError(f"it names {artifact.path!r}, which is not under the runs directory")
+    if artifact.format not in LISTED:
+        raise UserError(f"unknown format {artifact.format!r}")
+    if not path.is_file():
+        raise UserError(f"it names {artifact.path!r}, which is missing")
+    if not artifact.bytes > 0:
+        raise UserError(f"{artifact.path!r} has {artifact.bytes} bytes")
+    return path

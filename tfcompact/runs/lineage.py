@@ -1,4 +1,8 @@
-"""How a run came to be: its ancestors, and which of them is the float network behind it. No TensorFlow here."""
+"""How a run came to be: its ancestors, and which of them is the float network behind it. No TensorFlow here.
+
+A run is asked strictly: what is damaged raises. `made_by`, `ancestors` and `provenance` are for reports and pages: a
+run that is gone counts for nothing, and nothing outside the runs directory is opened.
+"""
 
 from __future__ import annotations
 
@@ -53,24 +57,33 @@ def float_source(run: store.Run) -> store.Run:
     raise UserError(f"no ancestor of {run.name} holds a float network")
 
 
+LONGEST = 20  # runs in a row: a damaged chain may lead in a circle
+
+
 def made_by(run: store.Run, format: str, root: Path) -> str:
     """The stages behind an exported file, `fit, quantize`; empty where the run is gone.
 
     A float file beside integer ones has those up to the run whose float network it holds.
     """
+    behind = ancestors(run, root)
+    if format not in INTEGER:
+        while behind and network(behind[-1]) != "float":
+            behind.pop()
+    return ", ".join(made.stage for made in behind if network(made) is not None)
+
+
+def ancestors(run: store.Run, root: Path) -> list[store.Run]:
+    """The run and those it came from, oldest first, as far back as they are there."""
     behind: list[store.Run] = []
     parent: store.Run | None = run
-    while parent is not None and len(behind) < 20:  # a damaged chain may lead in a circle
+    while parent is not None and len(behind) < LONGEST:
         made = provenance(parent, root)
         if made is None:
             break
         behind.insert(0, parent)
         name = made["inputs"]["parent"]
         parent = None if name is None else store.Run(run.path.parent / name)
-    if format not in INTEGER:
-        while behind and network(behind[-1]) != "float":
-            behind.pop()
-    return ", ".join(made.stage for made in behind if network(made) is not None)
+    return behind
 
 
 def provenance(run: store.Run, root: Path) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Reading what others wrote into the runs directory, when some of it may be damaged.
 
-`runs` raises at the first damaged file, which is right for a stage. A report or a page must show the rest as well, so
-reading returns a `Scan`: what could be read, and one line for each file that could not. Nothing outside the runs
+`store` raises at the first damaged file, which is right for a stage. A report or a page must show the rest as well,
+so reading returns a `Scan`: what could be read, and one line for each file that could not. Nothing outside the runs
 directory is opened, whatever a file in it says.
 """
 

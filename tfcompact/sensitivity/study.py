@@ -22,8 +22,8 @@ from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
 from tfcompact.options import opt, require, require_choice
 from tfcompact.records import formats
-from tfcompact.report import architectures
-from tfcompact.report.table_columns import ABSENT, Column, fitting
+from tfcompact.report.short_numbers import digits, shape_text
+from tfcompact.report.table_columns import ABSENT, GAP, Column, fitting, omitted_headings, table_of
 from tfcompact.runs import store
 from tfcompact.sensitivity import float_layers
 from tfcompact.weights import saved
@@ -57,8 +57,8 @@ RANKING = (
     Column("", lambda r: str(r[0])),
     Column("layer", lambda r: r[1].unit.name, left=True),
     Column("kind", lambda r: r[1].unit.kind, yields=3, left=True),
-    Column("output", lambda r: architectures.shape_text(r[1].unit.output), yields=4),
-    Column("MACs\nM", lambda r: architectures.digits(r[1].unit.macs / 1e6), yields=5),
+    Column("output", lambda r: shape_text(r[1].unit.output), yields=4),
+    Column("MACs\nM", lambda r: digits(r[1].unit.macs / 1e6), yields=5),
     Column("agree\n%", lambda r: f"{100 * r[1].agreement:.1f}"),
     Column("SQNR\ndB", lambda r: _decibel(r[1].sqnr_db)),
     Column("kernel\ndB", lambda r: _decibel(r[1].kernel_db), yields=1),
@@ -81,8 +81,8 @@ FILES_LEGEND = (
 def ranking_table(ranking: Any, limit: int, width: int) -> tuple[Table, str, str]:
     """The worst `limit` layers of a `switches.Ranking` (0: all), the sum of it, and what the columns mean."""
     rows = list(enumerate(ranking.rows, 1))[: limit or None]
-    shown = fitting(RANKING, rows, width + 1, architectures.GAP)
-    table = architectures.table_of(shown)
+    shown = fitting(RANKING, rows, width + 1, GAP)
+    table = table_of(shown)
     for row in rows:
         table.add_row(*(column.text(row) for column in shown))
     more = len(ranking.rows) - len(rows)
@@ -92,7 +92,7 @@ def ranking_table(ranking: Any, limit: int, width: int) -> tuple[Table, str, str
         + (" (if far more, a few images go beyond the ranges)" if ranking.median_db > ranking.all_db + 6 else "")
         + (f". {more} not shown: --limit 0" if more else "")
     )
-    omitted = architectures.omitted_headings(RANKING, shown)
+    omitted = omitted_headings(RANKING, shown)
     return table, summary, RANKING_LEGEND + (f" Not shown: {omitted}." if omitted else "")
 
 
@@ -109,7 +109,7 @@ def files_table(rows: Sequence[float_layers.Row]) -> Table:
         Column("ms", lambda r: f"{r.median_ms:.2f}"),
         Column("ratio", lambda r: f"{r.ratio:.2f}"),
     )
-    table = architectures.table_of(columns)
+    table = table_of(columns)
     for row in rows:
         table.add_row(*(column.text(row) for column in columns))
     return table

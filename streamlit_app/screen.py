@@ -19,12 +19,11 @@ from tfcompact.runs import exports
 from tfcompact.runs.exports import Export
 from tfcompact.tflite.classifier import Classifier, Prediction
 
-FIRST = "make train MODEL=mobilenet_v2"
 STYLE = Path(__file__).with_name("style.css")
 
 
 def root() -> Path:
-    """The runs directory: `--runs` after `--` on the command line, else `TFCOMPACT_RUNS`, else `runs`."""
+    """The runs directory: what follows `--runs` on the command line, else `TFCOMPACT_RUNS`, else `runs`."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--runs", type=Path, default=Path(os.environ.get("TFCOMPACT_RUNS", "runs")))
     found: Path = parser.parse_known_args(sys.argv[1:])[0].runs
@@ -37,24 +36,24 @@ def style() -> None:
 
 
 def heading(title: str, line: str) -> None:
-    """A page's title and the one line that says what it is for."""
+    """Shows a page's title and the one line that says what it is for."""
     st.html(f'<header class="tc-heading"><h1>{html.escape(title)}</h1><p>{html.escape(line)}</p></header>')
 
 
 def title(text: str, line: str) -> None:
-    """A panel's title and the line under it."""
+    """Shows a panel's title and the line under it."""
     st.html(f'<div class="tc-title"><b>{html.escape(text)}</b><span>{html.escape(line)}</span></div>')
 
 
 def legend(colours: dict[str, str], glyphs: dict[str, str]) -> None:
-    """What the colours and the shapes of the plots stand for, once for all of them."""
+    """Shows what the colours and the shapes of the plots stand for, once for all of them."""
     chips = [f'<i style="color:{html.escape(colour)}">●</i>{html.escape(name)}' for name, colour in colours.items()]
     chips += [f"<i>{html.escape(glyph)}</i>{html.escape(name)}" for name, glyph in glyphs.items()]
     st.html(f'<div class="tc-legend">{"".join(f"<span>{chip}</span>" for chip in chips)}</div>')
 
 
 def empty(title: str, line: str, command: str | None = None) -> None:
-    """What stands where there is nothing yet, with the command that changes it."""
+    """Fills the place where there is nothing yet, with the command that changes it."""
     code = f"<code>{html.escape(command)}</code>" if command else ""
     st.html(f'<div class="tc-empty"><h3>{html.escape(title)}</h3><p>{html.escape(line)}</p>{code}</div>')
 
@@ -81,7 +80,7 @@ def classifier(path: str, sha256: str) -> Classifier:
 
 
 def answer(export: Export, prediction: Prediction, colour: str) -> None:
-    """One model's card: its first label in large, the bars of the first five, and what the answer cost."""
+    """Shows one model's card: its first label in large, the bars of the first five, and what the answer cost."""
     first, share = prediction.labels[0], prediction.probabilities[0]
     bars = "".join(
         f'<li><span class="tc-label" title="{html.escape(label)}">{html.escape(label)}</span>'
@@ -101,7 +100,7 @@ def answer(export: Export, prediction: Prediction, colour: str) -> None:
 
 
 def failure(export: Export, reason: str) -> None:
-    """A card in the place of an answer, saying why there is none."""
+    """Shows a card in the place of an answer, which says why there is none."""
     st.html(
         f'<article class="tc-card tc-failed"><div class="tc-name"><b>{html.escape(export.model)}</b>'
         f"<span>{html.escape(export.format)}</span></div><p>{html.escape(reason)}</p></article>"
@@ -109,4 +108,5 @@ def failure(export: Export, reason: str) -> None:
 
 
 def _percent(share: float) -> str:
+    """`98.3 %`; what would round to nothing is `< 0.1 %`."""
     return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
