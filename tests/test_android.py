@@ -24,7 +24,7 @@ from android.standin import StandIn
 
 from tfcompact.cli import main
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet, guards
+from tfcompact.measure.android import adb, fleet, guards, phone_options
 from tfcompact.measure.backends.backend import Outcome, RunFailed
 from tfcompact.records.device import Device
 from tfcompact.records.measurement import SCHEMA, ColdStart, Measurement, OperatorTime, Summary
@@ -33,7 +33,7 @@ from tfcompact.runs import measurements, store
 from tfcompact.tflite import runtime
 
 FAKES = tuple(fake for fake in fake_runs.FAKES if fake.model == "mobilenet_v2_0.35")
-QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
+QUICK = phone_options.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
 
 
 class FakeBackend:
@@ -387,7 +387,7 @@ def test_the_emulated_one_needs_no_phone_and_has_no_times(run) -> None:
             assert (phone, job.remote, job.affinity) == (None, "", "")
             return Outcome("LiteRT", "xnnpack", "qemu", "log", instructions=1_338_285)
 
-    config = fleet.Config(backend="arm64_insn_proxy")
+    config = phone_options.Config(backend="arm64_insn_proxy")
     found = fleet.measure(subjects(run, "int8"), (), config, Proxy(), save=lambda *_: None)
     row = found.rows[0]
     assert (row.instructions, row.wall_ms, row.before, row.device.kind) == (1_338_285, (), None, "emulated")
@@ -588,7 +588,8 @@ def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, mon
         ({"formats": ("int9",)}, "did you mean int8"),
         ({"affinity": "bigg"}, "affinity must be big, little, all or a mask of cores as f0, not 'bigg'"),
         ({"affinity": "big", "backend": "litert_app"}, "litert_app cannot choose cores; leave --affinity big away"),
-        ({"backend": "benchmark_model"}, "needs the program: --benchmark-model PATH"),
+        ({"backend": "ai_edge_litert"}, "known: arm64_insn_proxy, benchmark_model, litert_app, native"),
+        ({"backend": "litert_app", "profile": True}, "cannot profile operators; take native or benchmark_model"),
         ({"apk": Path("a.apk")}, "--apk is for --backend litert_app, not for native"),
         ({"require_full_delegation": True}, "--require-full-delegation is for --backend benchmark_model, not for"),
         ({"cpu": "cortex-a53"}, "--cpu is for --backend arm64_insn_proxy, not for native"),
@@ -600,15 +601,17 @@ def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, mon
 )
 def test_options_that_cannot_be(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        fleet.Config(**options)
+        phone_options.Config(**options)
 
 
 def test_every_back_end_of_the_table_can_be_made(tmp_path) -> None:
+    with pytest.raises(UserError, match="needs the tool's binary for Android; give it: --benchmark-model PATH"):
+        fleet.backend_of(phone_options.Config(backend="benchmark_model"))
     tool = tmp_path / "benchmark_model"
     tool.write_bytes(b"\x7fELF" + bytes(60))
     more = {"benchmark_model": {"benchmark_model": tool}}
-    for name in fleet.BACKENDS:
-        backend = fleet.backend_of(fleet.Config(backend=name, **more.get(name, {})))
+    for name in phone_options.CHOICES:
+        backend = fleet.backend_of(phone_options.Config(backend=name, **more.get(name, {})))
         assert backend.name == name
         assert backend.delegates
 
@@ -668,7 +671,7 @@ def test_a_pipeline_measures_on_phones_too(run, root, standin, monkeypatch) -> N
 
 def test_phones_are_measured_without_tensorflow() -> None:
     code = (
-        "import sys, tfcompact.measure.android, tfcompact.measure.phone, tfcompact.measure.guards; "
+        "import sys, tfcompact.measure.android.fleet, tfcompact.measure.backends.native; "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules or 'tf_keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
@@ -705,7 +708,7 @@ def test_a_lit_screen_is_no_warning_for_a_back_end_that_needs_it(run, standin, m
     flags = guards.flags
     monkeypatch.setattr(guards, "flags", lambda *readings: flags(*readings) | {"screen_on": True})
     plain, needing = FakeBackend(), FakeBackend()
-    needing.needs_screen = True
+    needing.name = "litert_app"
     one, other = (measured(run, [standin], backend=backend)[0].rows[0] for backend in (plain, needing))
     assert one.validity["screen_on"] is True
     assert "screen_on" not in other.validity

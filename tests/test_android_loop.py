@@ -21,13 +21,13 @@ import fake_runs
 from android import environment, loop
 
 from tfcompact.cli import main
-from tfcompact.measure.android import adb, fleet, phone
+from tfcompact.measure.android import adb, fleet, phone, phone_options
 from tfcompact.measure.backends import bundle
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs import measurements, store
 
 pytestmark = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
-QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
+QUICK = phone_options.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_a_benchmark_model_is_brought_started_and_read(network, client, device, 
         + (fixtures / "classic.log").read_text()
         + "\nEND\n;;\n*) exit 1 ;;\nesac\n"
     )
-    config = fleet.Config(
+    config = phone_options.Config(
         backend="benchmark_model", benchmark_model=tool, serial=(device.serial,), formats=("int8",),
         adb=client.executable, adb_port=client.port,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from android.standin import StandIn
 from fake_runs import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet
+from tfcompact.measure.android import adb, fleet, phone_options
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.benchmark_log import Delegation
@@ -392,7 +392,7 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     path.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     artifact = replace(ARTIFACT, sha256=sha256, bytes=len(content), image_px=32, classes=len(COLOURS))
-    config = fleet.Config(
+    config = phone_options.Config(
         backend="benchmark_model", benchmark_model=tool, delegates=("xnnpack", "gpu", "nnapi"), adb=str(phone.client)
     )
     kept = {}

@@ -368,11 +368,6 @@ def test_installing(phone, tmp_path):
         LitertApp(tmp_path / "absent.apk")
 
 
-def test_no_profile(phone, job):
-    with pytest.raises(UserError, match="cannot profile operators"):
-        LitertApp().run(phone, replace(job, profile=True))
-
-
 def test_a_full_phone(phone, job):
     phone.does("well", denied=[adb.DIRECTORY])
     phone.program("cp", "#!/bin/sh\necho 'cp: x: No space left on device' >&2\nexit 1\n")

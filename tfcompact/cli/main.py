@@ -103,7 +103,7 @@ def _measure(name: str, words: Sequence[str]) -> None:
     """Latency and memory of the exported files: on this machine, with test accuracy, or on Android devices"""
     from tfcompact.cli import device_options
     from tfcompact.measure import host
-    from tfcompact.measure.android import fleet
+    from tfcompact.measure.android import fleet, phone_options
     from tfcompact.options import opt
 
     @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _measure(name: str, words: Sequence[str]) -> None:
     owners = device_options.owners()
     extra = device_options.described(owners)
     extra.append(("parent", str | None, opt(None, "export run to measure")))
-    options = _parse(arguments.command(Run, _target(), host.Config, fleet.Config, extra=extra), name, words)
+    options = _parse(arguments.command(Run, _target(), host.Config, phone_options.Config, extra=extra), name, words)
     given = device_options.given(options, words)
     device_options.refuse_foreign(options.device, given, owners)
     options = device_options.with_run(options, given)
@@ -136,7 +136,7 @@ def _measure(name: str, words: Sequence[str]) -> None:
     else:  # no TensorFlow here: it is not needed to ask a phone
         _known(options.model)
         console = _console()
-        config = device_options.android_config(options, "backend" in given)
+        config = device_options.config(options, given)
         if options.parent:
             run = store.find(options.runs, options.model, options.parent)
         else:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import flatbuffers
 import numpy as np
@@ -24,12 +24,13 @@ from ai_edge_litert import schema_py_generated as schema
 from tfcompact.errors import UserError
 from tfcompact.latency.cost_table import Setting
 from tfcompact.measure import host
-from tfcompact.measure.android import adb, fleet, guards, phone, session
+from tfcompact.measure.android import adb, fleet, guards, phone, phone_options, session
 from tfcompact.measure.backends import emulated, native
 from tfcompact.measure.backends.backend import Backend, Job, Outcome
 from tfcompact.options import opt, require
+from tfcompact.records import backends
 from tfcompact.records.artifact import Artifact, Normalization
-from tfcompact.records.device import Device
+from tfcompact.records.device import Device, DeviceKind
 from tfcompact.tflite import metadata
 from tfcompact.tflite.runtime import open_interpreter, partitions
 
@@ -44,7 +45,7 @@ TRIES = 3
 class Config:
     """Where costs are found, and how."""
 
-    device: Literal["host", "android", "emulated"] = opt(
+    device: DeviceKind = opt(
         "host", "this machine (host), a phone by adb (android), or ARM64 instructions counted (emulated)"
     )
     delegate: str = opt("xnnpack", "what runs the operators")
@@ -80,7 +81,7 @@ def meter(config: Config, tell: Callable[[str], None] = lambda line: None) -> It
         yield HostMeter(threads=config.threads, delegate=config.delegate)
         return
     if config.device == "emulated":
-        yield ProxyMeter(config.cpu or "cortex-a76", delegate=config.delegate)
+        yield ProxyMeter(config.cpu or emulated.DEFAULT_PROCESSOR, delegate=config.delegate)
         return
     client = adb.Adb(config.adb, config.adb_port)
     found = phone.distinct(client.phones([config.serial] if config.serial else [], tell), tell)
@@ -91,7 +92,7 @@ def meter(config: Config, tell: Callable[[str], None] = lambda line: None) -> It
     mask, _ = phone.pinning(config.affinity, facts, tell)
     with session.alone(facts.device):
         yield PhoneMeter(
-            fleet.backend_of(fleet.Config(backend="native")),
+            fleet.backend_of(phone_options.Config()),
             found[0],
             facts.device,
             threads=config.threads,
@@ -121,7 +122,7 @@ class HostMeter:
 
     def __init__(self, *, threads: int = 1, delegate: str = "xnnpack") -> None:
         runtime = f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
-        self.setting = Setting(host.this_device(), "ai_edge_litert", runtime, delegate, threads, "ms")
+        self.setting = Setting(host.this_device(), backends.default("host").name, runtime, delegate, threads, "ms")
 
     def costs(self, files: Sequence[Path]) -> list[float]:
         """See `Meter`."""
@@ -140,7 +141,7 @@ class ProxyMeter:
     Raises `UserError` with the command that installs what is missing.
     """
 
-    def __init__(self, cpu: str = "cortex-a76", *, delegate: str = "xnnpack") -> None:
+    def __init__(self, cpu: str = emulated.DEFAULT_PROCESSOR, *, delegate: str = "xnnpack") -> None:
         backend = emulated.InstructionProxy(cpu)
         backend.prepare(None)
         device = backend.device

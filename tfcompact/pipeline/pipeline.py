@@ -22,7 +22,7 @@ from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.export import gate, model_card, verified_file
 from tfcompact.frameworks import keras, tf
 from tfcompact.measure import host
-from tfcompact.measure.android import fleet
+from tfcompact.measure.android import fleet, phone_options
 from tfcompact.networks import rewrite
 from tfcompact.pipeline.recipe import configured_steps, stage_named
 from tfcompact.pipeline.target import Target
@@ -177,16 +177,16 @@ class Pipeline:
         return self._record("export", inputs, data, make)
 
     def measure(
-        self, config: host.Config | fleet.Config | None = None, parent: str | None = None
+        self, config: host.Config | phone_options.Config | None = None, parent: str | None = None
     ) -> list[Measurement]:
         """Latency, memory and test accuracy on this machine of every file of the newest export (or of `parent`).
 
         All files are timed in turns, so that they see the same machine. The rows are saved under `runs`. With an
-        `android.Config` it is done on phones, or emulated, and without accuracy; what fails there is printed.
+        `phone_options.Config` it is done on phones, or emulated, and without accuracy; what fails there is printed.
         """
         config = config or host.Config()
         run = self._parent(("export",), parent)
-        if isinstance(config, fleet.Config):
+        if isinstance(config, phone_options.Config):
             log = functools.partial(self.console.print, highlight=False, markup=False)
             return list(fleet.measure_run(run, self.target.runs, config, log).rows)
         data, px = self._data(run), self._px(run)

@@ -20,7 +20,7 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, phone
-from tfcompact.measure.android.phone_options import BACKENDS, PROXY, Config
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.android.reference_answer import Subject
 from tfcompact.measure.android.session import Keep, Place, Save, SaveFailure
 from tfcompact.measure.backends.backend import Backend
@@ -28,8 +28,6 @@ from tfcompact.records.artifact import Artifact
 from tfcompact.records.measurement import Accuracy, Measurement
 from tfcompact.runs import measurements, store
 from tfcompact.runs.scan import read_json
-
-__all__ = ["BACKENDS", "PROXY", "Config", "Measured", "backend_of", "measure", "measure_run"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Measured:
 
 def backend_of(config: Config) -> Backend:
     """The back end that was asked for. Raises `UserError` where what it needs is not there."""
-    made = BACKENDS[config.backend]
-    module = importlib.import_module(f"tfcompact.measure.backends.{made.module}")
-    return made.make(getattr(module, made.name), config)
+    module = importlib.import_module(f"tfcompact.measure.{config.facts.module}")
+    backend: Backend = module.from_options(config)
+    return backend
 
 
 def measure_run(
@@ -65,7 +63,9 @@ def measure_run(
         there = ", ".join(a.format for a in run.artifacts)
         raise UserError(f"{run.name} has no {' or '.join(config.formats)} file; it has {there}")
     backend = backend_of(config)
-    found = () if config.emulated else adb.Adb(config.adb, config.adb_port).phones(config.serial, log)
+    found = (
+        () if config.facts.device == "emulated" else adb.Adb(config.adb, config.adb_port).phones(config.serial, log)
+    )
     phones = phone.distinct(found, log)
 
     known = _accuracies(root, run.model)

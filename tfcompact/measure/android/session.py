@@ -23,6 +23,7 @@ from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.android.reference_answer import DIFFERS, Subject
 from tfcompact.measure.backends.backend import Backend, Job, Outcome, RunFailed
 from tfcompact.measure.host import FEWEST_RUNS, steadiness
+from tfcompact.records import backends
 from tfcompact.records.device import Device, DeviceState
 from tfcompact.records.measurement import SCHEMA, Measurement, OutputCheck
 from tfcompact.runs import measurements
@@ -174,7 +175,7 @@ class Place:
                 self._keep(series)
                 series.after = phone.read(self.phone)
                 told = guards.flags(cooled.reading, series.after, cooled.cool)
-                if getattr(self.backend, "needs_screen", False):  # its own flag is `screen_off`
+                if backends.facts(self.backend.name).needs_screen:  # and has a flag of its own, `screen_off`
                     told.pop("screen_on", None)
                 series.raise_flags(told)
             series.rounds_done += 1

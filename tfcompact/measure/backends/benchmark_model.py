@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.records.measurement import OperatorTime, Summary
@@ -176,6 +177,15 @@ class BenchmarkModel:
             command=command,
             log=why if said is None else said,
         )
+
+
+def from_options(config: Config) -> BenchmarkModel:
+    """The back end as the options ask for it. Raises `UserError` where what it needs is not there."""
+    return BenchmarkModel(
+        config.benchmark_model,
+        require_full_delegation=config.require_full_delegation,
+        arguments=config.benchmark_args,
+    )
 
 
 def command_line(

@@ -28,6 +28,7 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.files import cache_directory
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends.backend import Job, Outcome
 from tfcompact.measure.backends.bundle import Bundle, appear, build_bundle, compile_c, harness_source
 from tfcompact.measure.backends.native import DELEGATES, RUNTIME, check_delegate, delegation_facts, parse
@@ -78,6 +79,7 @@ PROCESSORS = {
     "cortex-a76": Processor("Cortex-A76", 0xD0B, 4, 1, _ARMV82),
 }
 """By QEMU's name. A53 and A72 have no dot product; A76 has it, and half floats. QEMU 7.2 knows no newer one."""
+DEFAULT_PROCESSOR = "cortex-a76"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Count:
         return len(self.each) > 1 and self.each[-1] == self.each[-2]
 
 
-def instructions(path: Path | str, cpu: str = "cortex-a76", delegate: str = "xnnpack") -> int:
+def instructions(path: Path | str, cpu: str = DEFAULT_PROCESSOR, delegate: str = "xnnpack") -> int:
     """Instructions that one inference of the file takes on one thread.
 
     The file may have several inputs; they get fixed pseudo-random values. Raises `UserError` where the file does not
@@ -111,7 +113,7 @@ def instructions(path: Path | str, cpu: str = "cortex-a76", delegate: str = "xnn
 
 def count(
     path: Path,
-    cpu: str = "cortex-a76",
+    cpu: str = DEFAULT_PROCESSOR,
     delegate: str = "xnnpack",
     *,
     image: bytes | None = None,
@@ -144,7 +146,7 @@ class InstructionProxy:
     name = "arm64_insn_proxy"
     delegates: tuple[str, ...] = DELEGATES
 
-    def __init__(self, cpu: str = "cortex-a76", directory: Path | None = None) -> None:
+    def __init__(self, cpu: str = DEFAULT_PROCESSOR, directory: Path | None = None) -> None:
         if cpu not in PROCESSORS:
             raise UnknownName("emulated processor", cpu, PROCESSORS)
         self.cpu, self._directory = cpu, directory
@@ -180,6 +182,11 @@ class InstructionProxy:
             instructions=found.instructions,
             **facts,
         )
+
+
+def from_options(config: Config) -> InstructionProxy:
+    """The back end as the options ask for it. Raises `UnknownName` for another processor."""
+    return InstructionProxy(config.cpu or DEFAULT_PROCESSOR)
 
 
 def build_plugin(cpu: str, directory: Path | None = None) -> Path:

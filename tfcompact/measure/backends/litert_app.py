@@ -31,6 +31,7 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.measure.backends.benchmark_model import judged
@@ -51,7 +52,6 @@ class LitertApp:
     """Runs files in the app, which is installed from `apk` first, or is on the phone already."""
 
     name = "litert_app"
-    needs_screen = True  # behind a dark screen Android gives an app the small cores
     delegates = ("cpu", "gpu", "npu")
 
     def __init__(self, apk: Path | None = None) -> None:
@@ -82,8 +82,6 @@ class LitertApp:
         available = self._accelerators[phone.serial]
         if job.delegate not in available:
             raise UnknownName(f"accelerator of the app on {phone.serial}", job.delegate, available)
-        if job.profile:
-            raise UserError("the app cannot profile operators; take the back end native or benchmark_model")
         answer = self._answer(phone, job)
         row = _row(answer, job)
         ran, took, flags = _judged(job.delegate, answer.log)
@@ -186,6 +184,11 @@ class LitertApp:
             kind = _Unreadable if answer.get("unreadable") in extras.values() else RunFailed
             raise kind(f"the app on {phone.serial}: {answer['error']}", command=command, log=whole)
         return _Answer(answer, None if output is None else _decoded(output), command, whole)
+
+
+def from_options(config: Config) -> LitertApp:
+    """The back end as the options ask for it. Raises `UserError` where what it needs is not there."""
+    return LitertApp(config.apk)
 
 
 class _Unreadable(RunFailed):

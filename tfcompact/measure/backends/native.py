@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.measure.backends.bundle import RUNTIME_VERSION, TARGETS, Bundle, build_bundle
 from tfcompact.records.measurement import ColdStart, OperatorTime
@@ -164,6 +165,11 @@ class Native:
         if phone not in self._homes:
             self.prepare(phone)
         return self._homes[phone]
+
+
+def from_options(config: Config) -> Native:
+    """The back end as the options ask for it."""
+    return Native()
 
 
 def check_delegate(delegate: str, backend: str) -> None:
