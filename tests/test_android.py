@@ -24,7 +24,8 @@ from android.standin import StandIn
 
 from tfcompact.cli import main
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet, guards, phone_options
+from tfcompact.measure.android import adb, connected_phones, fleet, guards, phone_options
+from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.backends.backend import Outcome, RunFailed
 from tfcompact.records.device import Device
 from tfcompact.records.measurement import SCHEMA, ColdStart, Measurement, OperatorTime, Summary
@@ -91,7 +92,7 @@ def run(root) -> store.Run:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -100,8 +101,8 @@ def standin(tmp_path) -> StandIn:
     return StandIn(tmp_path / "phone", "SERIAL-A")
 
 
-def phone_of(standin: StandIn) -> adb.Phone:
-    return adb.Adb(standin.client).phones()[0]
+def phone_of(standin: StandIn) -> Phone:
+    return connected_phones.phones(adb.Adb(standin.client))[0]
 
 
 def subjects(run: store.Run, *formats: str) -> list:

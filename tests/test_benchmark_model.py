@@ -18,7 +18,7 @@ from android.standin import StandIn
 from fake_runs import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet, phone_options
+from tfcompact.measure.android import adb, connected_phones, fleet, phone_options
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.benchmark_log import Delegation
@@ -398,7 +398,7 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     kept = {}
     measured = fleet.measure(
         [(path, artifact)],
-        adb.Adb(phone.client).phones(),
+        connected_phones.phones(adb.Adb(phone.client)),
         config,
         fleet.backend_of(config),
         save=lambda row, text: kept.update({row.delegate: (row, text)}),

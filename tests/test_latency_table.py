@@ -24,7 +24,7 @@ from tfcompact.export import candidate, converter
 from tfcompact.frameworks import keras
 from tfcompact.latency import cost_table, making, meters
 from tfcompact.latency.cost_table import Alone, Setting, Table
-from tfcompact.measure.android import adb, fleet, phone, session
+from tfcompact.measure.android import adb, fleet, phone_facts, session
 from tfcompact.measure.backends.backend import Outcome
 from tfcompact.models import blocks, space
 from tfcompact.records.artifact import Normalization
@@ -353,8 +353,8 @@ def test_nothing_of_a_table_stays_on_the_phone(tmp_path) -> None:
     assert one.there == {"another's"}
 
 
-def state(caps: int = 2000, **others) -> phone.Reading:
-    return phone.Reading(DeviceState(**others), (caps,))
+def state(caps: int = 2000, **others) -> phone_facts.Reading:
+    return phone_facts.Reading(DeviceState(**others), (caps,))
 
 
 def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monkeypatch) -> None:
@@ -363,13 +363,13 @@ def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monk
     file.write_bytes(meters.chain("MAX_POOL_2D", 1))
     backend = FakeBackend()
     meter = meters.PhoneMeter(backend, FakePhone(), PHONE, cooldown_seconds=60.0, tell=told.append)
-    readings: list[phone.Reading] = []
+    readings: list[phone_facts.Reading] = []
     slept: list[float] = []
     monkeypatch.setattr(meters.phone, "read", lambda one: readings.pop(0))
     wait = meters.guards.cool_down
     monkeypatch.setattr(meters.guards, "cool_down", lambda read, **kw: wait(read, **kw, sleep=slept.append))
 
-    def jobs(*states: phone.Reading) -> int:
+    def jobs(*states: phone_facts.Reading) -> int:
         readings[:], before = states, len(backend.jobs)
         assert meter.costs([file]) == [2.0]
         assert readings == []
@@ -391,7 +391,7 @@ def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monk
 
 @pytest.fixture
 def standin(tmp_path, monkeypatch) -> StandIn:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend())
     return StandIn(tmp_path / "phone")

@@ -24,7 +24,16 @@ from ai_edge_litert import schema_py_generated as schema
 from tfcompact.errors import UserError
 from tfcompact.latency.cost_table import Setting
 from tfcompact.measure import host
-from tfcompact.measure.android import adb, fleet, guards, phone, phone_options, session
+from tfcompact.measure.android import (
+    adb,
+    affinity,
+    connected_phones,
+    fleet,
+    guards,
+    phone_facts,
+    phone_options,
+    session,
+)
 from tfcompact.measure.backends import emulated, native
 from tfcompact.measure.backends.backend import Backend, Job, Outcome
 from tfcompact.options import opt, require
@@ -84,12 +93,12 @@ def meter(config: Config, tell: Callable[[str], None] = lambda line: None) -> It
         yield ProxyMeter(config.cpu or emulated.DEFAULT_PROCESSOR, delegate=config.delegate)
         return
     client = adb.Adb(config.adb, config.adb_port)
-    found = phone.distinct(client.phones([config.serial] if config.serial else [], tell), tell)
+    found = connected_phones.connected(client, [config.serial] if config.serial else [], tell)
     if len(found) > 1:
         names = ", ".join(one.serial for one in found)
         raise UserError(f"{len(found)} phones are connected; a table is of one: give --serial, of {names}")
-    facts = phone.facts(found[0])
-    mask, _ = phone.pinning(config.affinity, facts, tell)
+    facts = phone_facts.facts(found[0])
+    mask, _ = affinity.pinning(config.affinity, facts, tell)
     with session.alone(facts.device):
         yield PhoneMeter(
             fleet.backend_of(phone_options.Config()),
@@ -179,7 +188,7 @@ class PhoneMeter:
         cool_celsius: float = 38.0,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`phone` is an `adb.Phone`. `cooldown_seconds` and `cool_celsius` are as in `android.Config`."""
+        """`phone` is a `Phone`. `cooldown_seconds` and `cool_celsius` are as in `android.Config`."""
         self._backend, self._phone, self._affinity = backend, phone, affinity
         self._threads, self._delegate = threads, delegate
         self._name, self._tell = device.name, tell
@@ -203,13 +212,13 @@ class PhoneMeter:
         with self._tidy():
             for _ in range(TRIES):
                 cooled = guards.cool_down(
-                    lambda: phone.read(self._phone),
+                    lambda: phone_facts.read(self._phone),
                     seconds=self._cooldown_s,
                     celsius=self._cool_celsius,
                     waiting=lambda state: self._tell(f"{self._name}: waits until it is cool"),
                 )
                 costs = [_median(self._outcome(file), file) for file in files]
-                raised = guards.flags(cooled.reading, phone.read(self._phone), cooled.cool)
+                raised = guards.flags(cooled.reading, phone_facts.read(self._phone), cooled.cool)
                 slower = [name for name in ("throttled", "frequency_dropped") if raised.get(name)]
                 if not slower:
                     return costs

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, phone
+from tfcompact.measure.android import adb, connected_phones
+from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.android.reference_answer import Subject
 from tfcompact.measure.android.session import Keep, Place, Save, SaveFailure
@@ -63,10 +64,9 @@ def measure_run(
         there = ", ".join(a.format for a in run.artifacts)
         raise UserError(f"{run.name} has no {' or '.join(config.formats)} file; it has {there}")
     backend = backend_of(config)
-    found = (
-        () if config.facts.device == "emulated" else adb.Adb(config.adb, config.adb_port).phones(config.serial, log)
-    )
-    phones = phone.distinct(found, log)
+    phones: tuple[Phone, ...] = ()
+    if config.facts.device == "android":
+        phones = connected_phones.connected(adb.Adb(config.adb, config.adb_port), config.serial, log)
 
     known = _accuracies(root, run.model)
     if unknown := [a.format for a in artifacts if a.sha256 not in known]:
@@ -110,7 +110,7 @@ def measure(
     save_failure: SaveFailure | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Measured:
-    """Every file on every device (`adb.Phone`; none for the emulated one), with every delegate and number of threads.
+    """Every file on every device (`Phone`; none for the emulated one), with every delegate and number of threads.
 
     `save` is called with a row the moment it is there, and `save_failure` with what was said where a file did not
     run. What fails on one device or for one file does not stop the others: it is told by `log` and in the result. An

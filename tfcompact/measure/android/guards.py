@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tfcompact.measure.android.phone import Reading
+from tfcompact.measure.android.phone_facts import Reading
 from tfcompact.records.device import DeviceState
 
 LOW_PERCENT = 20

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfcompact.errors import UserError
-from tfcompact.measure.android import phone
+from tfcompact.measure.android import affinity
 from tfcompact.measure.host import FEWEST_RUNS
 from tfcompact.options import opt, require, require_choice
 from tfcompact.records import backends
@@ -55,8 +55,8 @@ class Config:
         require(len(self.threads) > 0 and min(self.threads) >= 1, "threads", self.threads, "numbers of at least 1")
         for format in self.formats:
             require_choice("format", format, FORMATS)
-        if self.affinity is not None and self.affinity not in phone.AFFINITIES:
-            phone.parse_mask(self.affinity)
+        if self.affinity is not None and self.affinity not in affinity.AFFINITIES:
+            affinity.parse_mask(self.affinity)
         if self.affinity not in (None, "all") and not self.facts.pins:
             raise UserError(f"the back end {self.backend} cannot choose cores; leave --affinity {self.affinity} away")
         require(self.warmup >= 1, "warmup", self.warmup, "at least 1")
@@ -92,7 +92,7 @@ class Config:
 
     @property
     def cores(self) -> str | None:
-        """What `phone.pinning` is asked for: what the user chose, or `all` where the back end cannot choose cores."""
+        """What `affinity.pinning` is asked for: what was chosen, or `all` where the back end cannot choose cores."""
         return self.affinity or (None if self.facts.pins else "all")
 
     @property

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from tfcompact.errors import UserError
 from tfcompact.files import cache_directory
-from tfcompact.measure.android import adb, guards, phone
+from tfcompact.measure.android import adb, affinity, guards, phone_facts
 from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.android.reference_answer import DIFFERS, Subject
 from tfcompact.measure.backends.backend import Backend, Job, Outcome, RunFailed
@@ -55,8 +55,8 @@ class _Series:
     outcomes: list[Outcome] = field(default_factory=list)
     flags: dict[str, bool] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
-    before: phone.Reading | None = None
-    after: phone.Reading | None = None
+    before: phone_facts.Reading | None = None
+    after: phone_facts.Reading | None = None
     check: OutputCheck | None = None
     started: str = ""
     rounds_done: int = 0  # with the device's state after them
@@ -98,7 +98,7 @@ class Place:
         self.failures: list[str] = []
         self.series = [_Series(file, d, threads) for file in files for d in delegates for threads in config.threads]
         self.rounds = config.turns
-        self.facts: phone.Facts | None = None
+        self.facts: phone_facts.Facts | None = None
         self.mask = ""
         self.unpinned = False
 
@@ -110,10 +110,10 @@ class Place:
         try:
             with contextlib.ExitStack() as held:
                 if self.phone is not None:
-                    self.facts = phone.facts(self.phone)
+                    self.facts = phone_facts.facts(self.phone)
                     held.enter_context(alone(self.facts.device))
                     self.phone.forget_unused()
-                    self.mask, self.unpinned = phone.pinning(self.config.cores, self.facts, self._log)
+                    self.mask, self.unpinned = affinity.pinning(self.config.cores, self.facts, self._log)
                     self._log(f"{self.facts.device.name}: {self.facts.device.processor}, {self.facts.device.system}")
                 self.backend.prepare(self.phone)
                 for turn in range(self.rounds):
@@ -146,7 +146,7 @@ class Place:
             cooled = None
             if self.phone is not None:
                 cooled = guards.cool_down(
-                    lambda: phone.read(self.phone),
+                    lambda: phone_facts.read(self.phone),
                     seconds=self.config.cooldown_seconds,
                     celsius=self.config.cool_celsius,
                     waiting=lambda state: self._log(
@@ -173,7 +173,7 @@ class Place:
             series.outcomes.append(outcome)
             if cooled is not None:
                 self._keep(series)
-                series.after = phone.read(self.phone)
+                series.after = phone_facts.read(self.phone)
                 told = guards.flags(cooled.reading, series.after, cooled.cool)
                 if backends.facts(self.backend.name).needs_screen:  # and has a flag of its own, `screen_off`
                     told.pop("screen_on", None)

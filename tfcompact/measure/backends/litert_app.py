@@ -31,6 +31,7 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb
+from tfcompact.measure.android.phone import DIRECTORY
 from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
@@ -250,7 +251,7 @@ def _silence(serial: str, log: str, timeout_s: float) -> str:
 def _let_all_read(phone: Any, paths: Iterable[str]) -> None:
     """Lets any user of the phone, which the app is one of, read pushed files, as far as their modes go."""
     folders = {folder for path in paths for folder in PurePosixPath(path).parents}
-    own = sorted(str(folder) for folder in folders if folder.is_relative_to(adb.DIRECTORY))
+    own = sorted(str(folder) for folder in folders if folder.is_relative_to(DIRECTORY))
     phone.shell(f"chmod 755 {shlex.join(own)}; chmod 644 {shlex.join(paths)}", timeout_s=START_S)
 
 
