@@ -20,11 +20,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
 from android import environment, loop
+from android.standin import Kept
 
 from tfcompact.cli import main
+from tfcompact.measure import any_device
 from tfcompact.measure.android import adb, connected_phones, fleet, phone_facts, phone_options
 from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.backends import bundle
+from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs import measurements, store
 
@@ -171,7 +174,7 @@ def test_two_devices_at_once_and_one_goes_mid_way(network, client, device, expor
         QUICK, formats=("int8", "float32"), adb=client.executable, adb_port=client.port,
         serial=(device.serial, loose.serial),
     )  # fmt: skip
-    found = fleet.measure_run(export, tmp_path / "runs", config)
+    found = any_device.measure_run(export, tmp_path / "runs", config)
     rows = measurements.measurements(tmp_path / "runs")
     assert {row.key for row in rows} == {row.key for row in found.rows}
     assert sorted((len(row.wall_ms), row.validity["partial"]) for row in rows) == [
@@ -197,7 +200,7 @@ def test_a_benchmark_model_is_brought_started_and_read(network, client, device, 
         backend="benchmark_model", benchmark_model=tool, serial=(device.serial,), formats=("int8",),
         adb=client.executable, adb_port=client.port,
     )  # fmt: skip
-    found = fleet.measure_run(export, tmp_path / "runs", config)
+    found = any_device.measure_run(export, tmp_path / "runs", config)
     (row,) = measurements.measurements(tmp_path / "runs")
     assert found.failures == ()
     assert (row.backend, row.wall_ms, row.validity["partial"]) == ("benchmark_model", (), False)
@@ -249,7 +252,7 @@ def test_an_int8_network_on_arm64_answers_as_this_computer_to_the_bit(network, c
     arm64 = network.start(processor="arm64", megabytes=200)
     config = dataclasses.replace(QUICK, delegates=("xnnpack", "builtin"), rounds=1)
     phones = connected_phones.phones(client, [arm64.serial])
-    found = fleet.measure([(path, artifact)], phones, config, fleet.backend_of(config), save=lambda *_: None)
+    found = fleet.measure([File(path, artifact)], phones, config, fleet.backend_of(config), Kept())
     assert found.failures == ()
     by = {row.delegate: row for row in found.rows}
     assert (by["xnnpack"].output.identical, by["xnnpack"].output.steps) == (True, 0)

@@ -14,15 +14,16 @@ from typing import NamedTuple
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from android.standin import StandIn
+from android.standin import Kept, StandIn
 from fake_runs import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, connected_phones, fleet, phone_options
-from tfcompact.measure.backends import benchmark_log
+from tfcompact.measure.backends import benchmark_log, benchmark_result
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.benchmark_log import Delegation
 from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged
+from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.measurement import ColdStart, Summary
 from tfcompact.tflite import metadata
@@ -216,7 +217,7 @@ RESULT = result()
 
 
 def test_the_result_file_is_a_protocol_buffer():
-    told = benchmark_log.read_result_file(RESULT)
+    told = benchmark_result.read_result_file(RESULT)
     f32 = struct.unpack("<f", struct.pack("<f", 9.92))[0]
     assert told.summary == Summary(300, None, pytest.approx(9.7), 12.25, f32, 0.25, 9.75, 9.875, 10.25)
     assert told.cold == ColdStart(None, 512.25, 24.0)
@@ -226,7 +227,7 @@ def test_the_result_file_is_a_protocol_buffer():
 @pytest.mark.parametrize("content", [RESULT[:-1], RESULT[:40], b'{"avg": 1}', b"", b"\x80" * 11])
 def test_a_damaged_result_file_is_an_error(content):
     with pytest.raises(UserError, match="result file"):
-        benchmark_log.read_result_file(content)
+        benchmark_result.read_result_file(content)
 
 
 ARTIFACT = Artifact("mobilenet_v2_0.5", "export-1", "model.int8.tflite", "int8", SHA, 9, 64, 10, Normalization())
@@ -397,11 +398,11 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     )
     kept = {}
     measured = fleet.measure(
-        [(path, artifact)],
+        [File(path, artifact)],
         connected_phones.phones(adb.Adb(phone.client)),
         config,
         fleet.backend_of(config),
-        save=lambda row, text: kept.update({row.delegate: (row, text)}),
+        Kept(lambda row, text: kept.update({row.delegate: (row, text)})),
     )
     assert measured.failures == ()
     assert set(kept) == {"xnnpack", "gpu", "xnnpack-instead-of-nnapi"}

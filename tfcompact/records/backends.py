@@ -44,8 +44,7 @@ TABLE = (  # the first of a kind of device is the default there
                  options=("benchmark_model", "benchmark_args", "require_full_delegation")),
     BackendFacts("litert_app",       "android",  "samples",      "backends.litert_app", needs_screen=True,
                  options=("apk",)),
-    BackendFacts("arm64_insn_proxy", "emulated", "instructions", "backends.emulated",
-                 options=("cpu",)),
+    BackendFacts("arm64_insn_proxy", "emulated", "instructions", "emulation"),
 )
 # fmt: on
 

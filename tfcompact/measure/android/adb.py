@@ -88,7 +88,7 @@ class Adb:
         return [self.executable, *server, *(() if serial is None else ("-s", serial)), *words]
 
     def call(self, *words: str, serial: str | None = None, timeout_s: float = ANSWER_S, doing: str = "") -> Result:
-        """One call of the client, whatever its exit status. `doing` is for the error.
+        """What one call of the client left, whatever its exit status. `doing` is for the error.
 
         Raises `TimedOut`, and `Interrupted` where `interrupt` was called before it ended.
         """

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from typing import NamedTuple
 
 from tfcompact.errors import UserError
 from tfcompact.measure.android.phone_facts import Facts
+from tfcompact.measure.measurer import Log, quiet
 
 AFFINITIES = ("big", "little", "all")
 
 
-def pinning(wanted: str | None, facts: Facts, tell: Callable[[str], None] = lambda line: None) -> tuple[str, bool]:
-    """The mask of `mask_of`, and whether there is none because nobody chose and the device does not help to.
+class Pinning(NamedTuple):
+    """The mask of cores that runs are pinned to, empty for none.
+
+    It is `unpinned` where nobody chose, and the device does not tell which cores are the fast ones.
+    """
+
+    mask: str
+    unpinned: bool = False
+
+
+def pinning(wanted: str | None, facts: Facts, tell: Log = quiet) -> Pinning:
+    """The cores to run on, by what was wished for.
 
     Without a wish (None) it is that of `big`; where the device does not tell how fast its cores are, runs are not
     pinned, which `tell` hears. Raises `UserError` as `mask_of` does, for a wish that cannot be met.
@@ -22,8 +33,8 @@ def pinning(wanted: str | None, facts: Facts, tell: Callable[[str], None] = lamb
             f"{facts.device.name} does not tell how fast its cores are, so its runs are not pinned to the fast ones; "
             "a mask as --affinity f0 does that"
         )
-        return "", True
-    return mask_of(wanted or "big", facts), False
+        return Pinning("", unpinned=True)
+    return Pinning(mask_of(wanted or "big", facts))
 
 
 def mask_of(wanted: str, facts: Facts) -> str:

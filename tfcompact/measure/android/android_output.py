@@ -11,7 +11,7 @@ import re
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """`getprop`'s lines `[name]: [value]`; a value may go on over several lines."""
+    """The properties in `getprop`'s lines `[name]: [value]`; a value may go on over several lines."""
     return dict(re.findall(r"^\[([^\]\n]+)\]: \[(.*?)\]\s*$(?=\n\[|\n*\Z)", text, re.MULTILINE | re.DOTALL))
 
 
@@ -25,7 +25,7 @@ def core_count(text: str) -> int:
 
 
 def parse_cores(text: str, file: str) -> dict[int, str]:
-    """By core, what its cpufreq file of that name holds: lines `cpu4/cpufreq/scaling_governor:schedutil`.
+    """What each core's cpufreq file of that name holds, by core: lines `cpu4/cpufreq/scaling_governor:schedutil`.
 
     A core that is switched off has no such file; a value that is not a number is left out where one is due.
     """
@@ -64,7 +64,7 @@ def parse_thermal_headroom(text: str) -> float | None:
 
 
 def parse_battery(text: str) -> tuple[int | None, float | None, bool | None]:
-    """Percent, degrees and whether it charges, of `dumpsys battery`.
+    """The battery's percent and degrees and whether it charges, of `dumpsys battery`.
 
     The status is Android's BatteryManager's: 2 charging, 3 discharging, 4 not charging, 5 full. Where a build does
     not give it (1 is unknown), what is powered tells.
@@ -98,5 +98,5 @@ def parse_screen(text: str) -> bool | None:
 
 
 def parse_setting(text: str) -> bool | None:
-    """A switch of `settings get global`: 1 or 0; `null` where it was never set."""
+    """Whether a switch of `settings get global` is on: 1 or 0 there; None where it was never set."""
     return {"1": True, "0": False, "true": True, "false": False}.get(text.strip())

@@ -57,7 +57,7 @@ class Phone:
         return Result(result.code, result.out, result.err.removesuffix(end))
 
     def ask(self, command: str, timeout_s: float = ANSWER_S) -> Result:
-        """`shell` for a command that only looks: tried again where the connection broke."""
+        """What `shell` gives for a command that only looks, which is tried again where the connection broke."""
         return _again(lambda: self.shell(command, timeout_s))
 
     def check(self, command: str, timeout_s: float = ANSWER_S) -> str:
@@ -187,6 +187,7 @@ class Phone:
         return next((d.state for d in self.adb.listed() if d.serial == self.serial), "absent")
 
     def _holds(self, directory: str, hashes: Mapping[str, str]) -> bool:
+        """Whether the directory has files of these names and hashes, taken there."""
         return all(self.sha256(f"{directory}/{name}") == digest for name, digest in hashes.items())
 
     def _forget(self, remote: str) -> None:

@@ -145,7 +145,7 @@ def reading_of(said: Mapping[str, str]) -> Reading:
 
 
 def clusters(max_khz: Sequence[int]) -> str:
-    """`2 x 2.85 + 6 x 1.80 GHz`, fastest first; empty where the frequencies are not known."""
+    """The cores in words, `2 x 2.85 + 6 x 1.80 GHz`, fastest first; empty where the frequencies are not known."""
     known = sorted({khz for khz in max_khz if khz}, reverse=True)
     return " + ".join(f"{list(max_khz).count(khz)} x {khz / 1e6:.2f}" for khz in known) + " GHz" if known else ""
 

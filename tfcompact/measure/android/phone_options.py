@@ -1,4 +1,4 @@
-"""How phones are measured, or the emulated one: the options. No TensorFlow here."""
+"""How phones are measured: the options. No TensorFlow here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from tfcompact.errors import UserError
 from tfcompact.measure.android import affinity
-from tfcompact.measure.host import FEWEST_RUNS
+from tfcompact.measure.samples import FEWEST_RUNS
 from tfcompact.options import opt, require, require_choice
 from tfcompact.records import backends
 from tfcompact.records.formats import FORMATS
 
-NOT_HERE = tuple(backend for backend in backends.TABLE if backend.device != "host")
-CHOICES = tuple(backend.name for backend in NOT_HERE)
+OF_PHONES = tuple(backend for backend in backends.TABLE if backend.device == "android")
+CHOICES = tuple(backend.name for backend in OF_PHONES)
 
 
 @dataclass(frozen=True)
 class Config:
-    """How Android devices are measured, or the emulated one."""
+    """How phones are measured."""
 
     backend: str = opt(
         backends.default("android").name, f"what runs the files: {', '.join(CHOICES[:-1])} or {CHOICES[-1]}"
@@ -46,12 +46,12 @@ class Config:
     benchmark_args: str = opt("", 'more flags for benchmark_model: --benchmark-args="--gpu_backend=cl"')
     require_full_delegation: bool = opt(False, "benchmark_model fails where a delegate leaves operators to the CPU")
     apk: Path | None = opt(None, "the app to install first, for the back end litert_app")
-    cpu: str | None = opt(None, "the emulated processor, cortex-a76 unless given, for --device emulated")
     adb: str | None = opt(None, "the adb program; found by itself unless given")
     adb_port: int | None = opt(None, "port of the adb server, 5037 unless given")
 
     def __post_init__(self) -> None:
-        require_choice("back end", self.backend, CHOICES)
+        if self.facts.device != "android":
+            raise UserError(f"the back end {self.backend} is for --device {self.facts.device}, not for phones")
         require(len(self.threads) > 0 and min(self.threads) >= 1, "threads", self.threads, "numbers of at least 1")
         for format in self.formats:
             require_choice("format", format, FORMATS)
@@ -72,17 +72,13 @@ class Config:
         )
         require(self.cooldown_seconds >= 0, "cooldown_seconds", self.cooldown_seconds, "0 or more")
         require(self.sustained_seconds >= 0, "sustained_seconds", self.sustained_seconds, "0 or more")
-        for backend in NOT_HERE:
+        for backend in OF_PHONES:
             for option in backend.options:
                 if getattr(self, option) not in (None, False, "") and self.backend != backend.name:
                     said = option.replace("_", "-")
                     raise UserError(f"--{said} is for --backend {backend.name}, not for {self.backend}")
-        if not self.facts.timed and self.threads != (1,):
-            raise UserError("instructions are counted on one thread, since two do not share work the same way twice")
-        if not self.facts.timed and (self.sustained_seconds or self.profile):
-            raise UserError("an emulated device has no times, so it takes neither --sustained-seconds nor --profile")
         if self.profile and not self.facts.profiles:
-            able = " or ".join(backend.name for backend in NOT_HERE if backend.profiles)
+            able = " or ".join(backend.name for backend in OF_PHONES if backend.profiles)
             raise UserError(f"the back end {self.backend} cannot profile operators; take {able}, or no --profile")
 
     @property
