@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -244,13 +244,14 @@ def _describe(name: str, words: Sequence[str]) -> None:
 
 def _sensitivity(name: str, words: Sequence[str]) -> None:
     """What each layer's rounding alone costs a quantized run, and a file with the worst layers left float"""
+    from tfcompact import files
     from tfcompact.options import opt
-    from tfcompact.sensitivity import study
+    from tfcompact.sensitivity import sensitivity_tables, study
 
     @dataclasses.dataclass(frozen=True)
     class Run:
         run: Annotated[
-            Path, arguments.positional(), arguments.shown_as("RUN", "directory of a finished quantize run")
+            Path, arguments.positional(), arguments.shown_as("RUN", "directory of a run with a quantized network")
         ]
 
     @dataclasses.dataclass(frozen=True)
@@ -261,9 +262,32 @@ def _sensitivity(name: str, words: Sequence[str]) -> None:
 
     options = _parse(arguments.command(Run, study.Config, Images), name, words)
     config, console = arguments.part(options, study.Config), _console()
-    run = study.finished(options.run)
-    data = study.open_data(run, options.data, options.cache, options.skip_unreadable, console)
-    study.sensitivity(run, config, data, console)
+    run = study.quantized_run(options.run)
+
+    def log(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    data = study.open_data(run, options.data, options.cache, options.skip_unreadable, log)
+    work = study.Study(run, data, config)
+    ranking = work.ranking(_bar)
+    table, summary, legend = sensitivity_tables.ranking_table(ranking, config.limit, console.width)
+    console.print(f"{run.model} {run.name}\n", table, f"\n{summary}\n", legend, sep="\n", highlight=False)
+    comparison = work.comparison(ranking) if config.keep_float else None
+    if comparison is not None:
+        out, table = work.write(comparison), sensitivity_tables.files_table(comparison.rows)
+        console.print(f"\nkept float: {', '.join(comparison.kept)}\n", table, sep="\n", highlight=False)
+        log(f"\n{sensitivity_tables.FILES_LEGEND}\n{out}")
+    if config.json:
+        files.write_json(config.json, study.as_json(run, ranking, comparison))
+
+
+def _bar(units: Sequence[Any]) -> Iterable[Any]:
+    """The units, with a bar of progress where a person is watching."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(units, "layers", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _latency_table(name: str, words: Sequence[str]) -> None:
@@ -284,7 +308,7 @@ def _latency_table(name: str, words: Sequence[str]) -> None:
     if not options.models and options.space is None:
         raise UserError("there is nothing to measure; give --models or --space")
     from tfcompact.export import candidate
-    from tfcompact.latency import making, meters
+    from tfcompact.latency import meters, table_making
     from tfcompact.models.space import Space
 
     console = _console()
@@ -297,10 +321,10 @@ def _latency_table(name: str, words: Sequence[str]) -> None:
         Space.load(options.space).covering() if options.space else (),
         px=options.px,
         classes=options.classes,
-        kept=making.networks_of(options.out),
+        kept=table_making.networks_of(options.out),
     )
     with meters.meter(arguments.part(options, Config), log) as meter:
-        table = making.make(networks, meter, options.out, extend=options.extend, log=log)
+        table = table_making.make_table(networks, meter, options.out, extend=options.extend, log=log)
     console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
     print(options.out)
 
