@@ -10,16 +10,19 @@ from typing import Any
 
 from tfcompact.cli import arguments
 from tfcompact.errors import UserError
-from tfcompact.measure import host
+from tfcompact.measure import any_device, emulation, host
 from tfcompact.measure.android import phone_options
 from tfcompact.options import opt
-from tfcompact.records import backends
+from tfcompact.pipeline.target import Target
 from tfcompact.records.device import DeviceKind
 
-IMAGES = ("data", "px", "seed", "cache", "skip_unreadable")
+IMAGES = tuple(f.name for f in dataclasses.fields(Target) if f.name not in ("model", "runs"))
 """Options that say which images accuracy is judged on, which no phone is given."""
-WITHOUT_TIMES = ("backend", "delegates", "formats")
-"""Options of phones that an emulated device has too."""
+CONFIGS: dict[DeviceKind, type[host.Config] | type[phone_options.Config] | type[emulation.Config]] = {
+    "host": host.Config,
+    "android": phone_options.Config,
+    "emulated": emulation.Config,
+}
 
 Owners = Mapping[str, tuple[DeviceKind, ...]]
 
@@ -27,22 +30,22 @@ Owners = Mapping[str, tuple[DeviceKind, ...]]
 def owners() -> Owners:
     """Which kinds of devices an option of `measure` is for; options that are not in it are for all."""
     found: dict[str, tuple[DeviceKind, ...]] = dict.fromkeys(IMAGES, ("host",))
-    found |= {f.name: ("host",) for f in dataclasses.fields(host.Config)}
-    own = {option: backend.device for backend in backends.TABLE for option in backend.options}
-    for f in dataclasses.fields(phone_options.Config):
-        others: tuple[DeviceKind, ...] = ("android", "emulated") if f.name in WITHOUT_TIMES else ("android",)
-        found[f.name] = (*found.get(f.name, ()), *((own[f.name],) if f.name in own else others))
+    for kind, config in CONFIGS.items():
+        for f in dataclasses.fields(config):
+            found[f.name] = (*found.get(f.name, ()), kind)
     return found
 
 
 def described(owners: Owners) -> list[tuple[str, Any, Any]]:
-    """The options that are a device's own, `(name, type, field)`, each with the device in front of its help."""
-    hints = typing.get_type_hints(phone_options.Config)
-    return [
-        (f.name, hints[f.name], opt(f.default, f"{owners[f.name][0]}: {f.metadata['help']}"))
-        for f in dataclasses.fields(phone_options.Config)
-        if "host" not in owners[f.name]
-    ]
+    """The options that are a device's own, `(name, type, field)`, each with its devices in front of its help."""
+    found = {}
+    for kind, config in CONFIGS.items():
+        hints = typing.get_type_hints(config)
+        for f in dataclasses.fields(config):
+            if owners[f.name][0] == kind != "host":
+                kinds = ", ".join(owners[f.name])
+                found[f.name] = (f.name, hints[f.name], opt(f.default, f"{kinds}: {f.metadata['help']}"))
+    return list(found.values())
 
 
 def given(options: Any, words: Sequence[str]) -> set[str]:
@@ -59,16 +62,9 @@ def refuse_foreign(device: DeviceKind, given: set[str], owners: Owners) -> None:
             raise UserError(f"--{option.replace('_', '-')} is an option of --device {of}, not of {device}")
 
 
-def config(options: Any, given: set[str]) -> host.Config | phone_options.Config:
-    """How the device is measured. Raises `UserError` for a back end of another kind of device."""
-    if options.device == "host":
-        here: host.Config = arguments.part(options, host.Config)
-        return here
-    if "backend" not in given:
-        options = dataclasses.replace(options, backend=backends.default(options.device).name)
-    found: phone_options.Config = arguments.part(options, phone_options.Config)
-    if found.facts.device != options.device:
-        raise UserError(f"--backend {found.backend} is for --device {found.facts.device}, not for {options.device}")
+def config(options: Any) -> any_device.Config:
+    """How the device that was chosen is measured. Raises `UserError` for options that it cannot meet."""
+    found: any_device.Config = arguments.part(options, CONFIGS[options.device])
     return found
 
 

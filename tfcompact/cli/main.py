@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from tfcompact.cli import arguments
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.records.device import DeviceKind
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,8 +103,6 @@ def _export(name: str, words: Sequence[str]) -> None:
 def _measure(name: str, words: Sequence[str]) -> None:
     """Latency and memory of the exported files: on this machine, with test accuracy, or on Android devices"""
     from tfcompact.cli import device_options
-    from tfcompact.measure import host
-    from tfcompact.measure.android import fleet, phone_options
     from tfcompact.options import opt
 
     @dataclasses.dataclass(frozen=True)
@@ -113,45 +112,31 @@ def _measure(name: str, words: Sequence[str]) -> None:
             arguments.positional(),
             arguments.shown_as("RUN", "directory of an export run, instead of --model and --parent"),
         ] = None
-        device: typing.Literal["host", "android", "emulated"] = opt(
+        device: DeviceKind = opt(
             "host", "this machine (host), phones by adb (android), or ARM64 instructions counted (emulated)"
         )
 
     owners = device_options.owners()
     extra = device_options.described(owners)
     extra.append(("parent", str | None, opt(None, "export run to measure")))
-    options = _parse(arguments.command(Run, _target(), host.Config, phone_options.Config, extra=extra), name, words)
+    configs = device_options.CONFIGS.values()
+    options = _parse(arguments.command(Run, _target(), *configs, extra=extra), name, words)
     given = device_options.given(options, words)
     device_options.refuse_foreign(options.device, given, owners)
     options = device_options.with_run(options, given)
+    config = device_options.config(options)
 
     from tfcompact.report import report_files, terminal
-    from tfcompact.runs import measurements, store
+    from tfcompact.runs import measurements
 
-    failures: tuple[str, ...] = ()
-    if options.device == "host":
-        pipeline = _pipeline(options)
-        console = pipeline.console
-        rows = pipeline.measure(arguments.part(options, host.Config), options.parent)
-    else:  # no TensorFlow here: it is not needed to ask a phone
-        _known(options.model)
-        console = _console()
-        config = device_options.config(options, given)
-        if options.parent:
-            run = store.find(options.runs, options.model, options.parent)
-        else:
-            run = store.newest(options.runs, options.model, ("export",))
-        measured = fleet.measure_run(
-            run, options.runs, config, lambda line: console.print(line, highlight=False, markup=False)
-        )
-        rows, failures = list(measured.rows), measured.failures
-    keys = set(map(measurements.measurement_name, rows))
-    terminal.print_table(
-        console, [row for row in report_files.rows(options.runs, options.model) if row.key in keys], options.runs
-    )
+    pipeline = _pipeline(options)
+    measured = pipeline.measure(config, options.parent)
+    keys = set(map(measurements.measurement_name, measured.rows))
+    rows = [row for row in report_files.rows(options.runs, options.model) if row.key in keys]
+    terminal.print_table(pipeline.console, rows, options.runs)
     print(options.runs / options.model / measurements.MEASUREMENTS)
-    if failures:
-        raise UserError(f"{len(failures)} failed, the rest is saved; the first: {failures[0]}")
+    if measured.failures:
+        raise UserError(f"{len(measured.failures)} failed, the rest is saved; the first: {measured.failures[0]}")
 
 
 def _report(name: str, words: Sequence[str]) -> None:

@@ -21,15 +21,15 @@ from tfcompact.data import absolute, open_images
 from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.export import gate, model_card, verified_file
 from tfcompact.frameworks import keras, tf
-from tfcompact.measure import host
-from tfcompact.measure.android import fleet, phone_options
+from tfcompact.measure import any_device
+from tfcompact.measure.accuracy import TestImages
+from tfcompact.measure.measurer import Measured
 from tfcompact.networks import rewrite
 from tfcompact.pipeline.recipe import configured_steps, stage_named
 from tfcompact.pipeline.target import Target
 from tfcompact.records import formats
 from tfcompact.records.artifact import Normalization
-from tfcompact.records.measurement import Measurement
-from tfcompact.runs import lineage, measurements, store
+from tfcompact.runs import lineage, store
 from tfcompact.training.context import Context
 
 
@@ -176,36 +176,30 @@ class Pipeline:
 
         return self._record("export", inputs, data, make)
 
-    def measure(
-        self, config: host.Config | phone_options.Config | None = None, parent: str | None = None
-    ) -> list[Measurement]:
-        """Latency, memory and test accuracy on this machine of every file of the newest export (or of `parent`).
+    def measure(self, config: any_device.Config | None = None, parent: str | None = None) -> Measured:
+        """The rows of every file of the newest export (or of `parent`), saved under `runs`, and what failed.
 
-        All files are timed in turns, so that they see the same machine. The rows are saved under `runs`. With an
-        `phone_options.Config` it is done on phones, or emulated, and without accuracy; what fails there is printed.
+        By the type of `config` it is this machine that is measured (unless another is given), with test accuracy,
+        or phones, or an emulated processor. Raises `UserError` where nothing could be measured at all.
         """
-        config = config or host.Config()
         run = self._parent(("export",), parent)
-        if isinstance(config, phone_options.Config):
-            log = functools.partial(self.console.print, highlight=False, markup=False)
-            return list(fleet.measure_run(run, self.target.runs, config, log).rows)
+        return any_device.measure_run(
+            run,
+            self.target.runs,
+            config,
+            test_images=lambda: self._test_images(run),
+            log=functools.partial(self.console.print, highlight=False, markup=False),
+        )
+
+    def _test_images(self, run: store.Run) -> TestImages:
         data, px = self._data(run), self._px(run)
-        count = min(data.sizes["test"], config.images or data.sizes["test"])
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            count = data.sizes["test"]
             for start in range(0, count, 256):
                 yield data.arrays("test", px=px, start=start, limit=min(start + 256, count))
 
-        test = host.TestImages(batches, "test", data.digest)
-        subjects = [
-            host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test, config.softmax)
-            for threads in config.threads
-            for artifact in run.artifacts
-        ]
-        rows = host.measure_interleaved(subjects, config)
-        for row in rows:
-            measurements.save_measurement(self.target.runs, row)
-        return rows
+        return TestImages(batches, "test", data.digest)
 
     def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> store.Run:
         """The export run at the end of a recipe: its stages, export, and measurements on this machine.
