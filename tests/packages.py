@@ -86,8 +86,8 @@ PACKAGES = (
         "cli",
         "words typed",
         (
-            *("runs", "models", "networks", "measure", "latency", "export", "report", "stages"),
-            *("sensitivity", "pipeline"),
+            *("records", "runs", "models", "networks", "measure", "latency", "export", "report"),
+            *("stages", "sensitivity", "pipeline"),
         ),
     ),
 )

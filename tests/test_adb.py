@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb
+from tfcompact.measure.android import adb, connected_phones
+from tfcompact.measure.android.phone import ATTEMPTS, DIRECTORY, KEEP_DAYS, Phone
 
 DEVICES = """\
 * daemon not running; starting now at tcp:5037
@@ -34,13 +35,13 @@ emulator-5554          device product:sdk_gphone64_x86_64 model:sdk_gphone64_x86
 
 @pytest.fixture
 def standin(tmp_path, monkeypatch) -> StandIn:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
     return StandIn(tmp_path / "phone")
 
 
 @pytest.fixture
-def phone(standin) -> adb.Phone:
-    (found,) = adb.Adb(standin.client, 5137).phones()
+def phone(standin) -> Phone:
+    (found,) = connected_phones.phones(adb.Adb(standin.client, 5137))
     return found
 
 
@@ -120,24 +121,24 @@ def test_a_device_that_is_not_ready_says_what_to_do(standin, line: str, words: s
     standin.devices(line)
     for serials in ((), ("R58M12ABCDE",)):
         with pytest.raises(adb.AdbError, match=words) as told:
-            adb.Adb(standin.client).phones(serials)
+            connected_phones.phones(adb.Adb(standin.client), serials)
         assert str(told.value).startswith("device R58M12ABCDE ")
         assert "\n" not in str(told.value)
 
 
 def test_no_device_and_a_misspelt_serial_number(standin) -> None:
     with pytest.raises(UnknownName, match="did you mean R58M12ABCDE"):
-        adb.Adb(standin.client).phones(["R58M12ABCDF"])
+        connected_phones.phones(adb.Adb(standin.client), ["R58M12ABCDF"])
     standin.devices()
     for serials in ((), ("R58M12ABCDE",)):
         with pytest.raises(adb.DeviceGone, match=r"no Android device is connected; .*adb devices"):
-            adb.Adb(standin.client).phones(serials)
+            connected_phones.phones(adb.Adb(standin.client), serials)
 
 
 def test_all_that_are_ready_are_taken_and_the_others_told(standin) -> None:
     standin.write("devices", DEVICES.partition("attached\n")[2])
     told: list[str] = []
-    phones = adb.Adb(standin.client).phones(tell=told.append)
+    phones = connected_phones.phones(adb.Adb(standin.client), tell=told.append)
     assert [phone.serial for phone in phones] == ["R58M12ABCDE", "emulator-5554"]
     assert [line.split()[3] for line in told] == ["0A171JEC210012", "192.168.1.7:41321", "????????????"]
 
@@ -145,7 +146,7 @@ def test_all_that_are_ready_are_taken_and_the_others_told(standin) -> None:
 def test_a_server_that_does_not_start(standin) -> None:
     standin.write("trouble.devices", "adb: failed to check server version: cannot connect to daemon\n")
     with pytest.raises(adb.AdbError, match=r"adb cannot list devices \(.*cannot connect.*\); try: adb kill-server"):
-        adb.Adb(standin.client).phones()
+        connected_phones.phones(adb.Adb(standin.client))
 
 
 def test_a_device_that_goes_while_a_command_runs_is_noticed_though_the_status_is_0(phone, standin) -> None:
@@ -248,7 +249,7 @@ def test_a_push_is_tried_again_and_then_given_up(phone, standin, file) -> None:
     standin.write("trouble.push", broken)
     with pytest.raises(adb.DeviceGone, match="while pushing model.int8.tflite"):
         phone.push_by_sha256(file)
-    assert len(standin.calls("push")) == 2 + adb.ATTEMPTS
+    assert len(standin.calls("push")) == 2 + ATTEMPTS
 
 
 def test_a_full_disk_says_what_to_remove(phone, standin, file) -> None:
@@ -299,7 +300,7 @@ def test_files_that_are_not_here(phone, tmp_path) -> None:
 
 def test_a_device_on_the_network_that_does_not_answer(standin) -> None:
     with pytest.raises(adb.DeviceGone, match=r"no device answers at 10\.0\.0\.7:5555 .*adb tcpip 5555"):
-        adb.Adb(standin.client).phones(["10.0.0.7:5555"])
+        connected_phones.phones(adb.Adb(standin.client), ["10.0.0.7:5555"])
 
 
 def age(path: Path, days: float) -> None:
@@ -309,19 +310,19 @@ def age(path: Path, days: float) -> None:
 
 def test_what_a_killed_push_left_is_removed_a_day_later_and_the_rest_when_nobody_used_it(phone, standin) -> None:
     home = standin.folder / "storage/tfcompact"
-    files = {"ab.12345678.part": 2, "ab.00000000.part": 0, "whole": 2, "unused": adb.KEEP_DAYS + 2}
+    files = {"ab.12345678.part": 2, "ab.00000000.part": 0, "whole": 2, "unused": KEEP_DAYS + 2}
     for name, days in files.items():
         (home / name).mkdir(parents=True)
         (home / name / "file").touch()
         age(home / name, days)
-    age(home, adb.KEEP_DAYS + 2)
+    age(home, KEEP_DAYS + 2)
     phone.forget_unused()
     assert sorted(path.name for path in home.iterdir()) == ["ab.00000000.part", "whole"]
 
 
 def test_a_file_that_is_used_is_not_an_old_one(phone, standin, file) -> None:
     there = standin.folder / "storage/tfcompact" / Path(phone.push_by_sha256(file)).parent.name
-    age(there, adb.KEEP_DAYS + 2)
+    age(there, KEEP_DAYS + 2)
     phone.push_by_sha256(file)
     phone.forget_unused()
     assert standin.stored() == [f"{there.name}/{file.name}"]
@@ -332,8 +333,8 @@ def test_what_was_pushed_can_be_removed_and_nothing_else(phone, standin, file, t
     other.write_bytes(b"other")
     kept, path = phone.push_by_sha256(other), phone.push_by_sha256(file)
     phone.remove([path])
-    assert standin.stored() == [str(Path(kept).relative_to(adb.DIRECTORY))]
-    for wrong in (f"{adb.DIRECTORY}/file", "/data/local/tmp/x/y", f"{kept}/../../../.."):
+    assert standin.stored() == [str(Path(kept).relative_to(DIRECTORY))]
+    for wrong in (f"{DIRECTORY}/file", "/data/local/tmp/x/y", f"{kept}/../../../.."):
         with pytest.raises(ValueError, match="is no directory that push_by_sha256 made"):
             phone.remove([wrong])
     assert len(standin.stored()) == 1

@@ -6,6 +6,7 @@ are real ones. tests/test_android_loop.py has a real daemon and the real back en
 
 import dataclasses
 import errno
+import importlib.util
 import json
 import os
 import signal
@@ -20,12 +21,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
-from android.standin import StandIn
+from android.standin import Kept, StandIn
 
 from tfcompact.cli import main
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet, guards
+from tfcompact.measure import any_device, emulation
+from tfcompact.measure.android import adb, connected_phones, fleet, guards, phone_options
+from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.backends.backend import Outcome, RunFailed
+from tfcompact.measure.measurer import File
+from tfcompact.pipeline.pipeline import Pipeline
+from tfcompact.pipeline.target import Target
+from tfcompact.records import backends
 from tfcompact.records.device import Device
 from tfcompact.records.measurement import SCHEMA, ColdStart, Measurement, OperatorTime, Summary
 from tfcompact.report import measured_rows
@@ -33,7 +40,7 @@ from tfcompact.runs import measurements, store
 from tfcompact.tflite import runtime
 
 FAKES = tuple(fake for fake in fake_runs.FAKES if fake.model == "mobilenet_v2_0.35")
-QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
+QUICK = phone_options.Config(repeats=50, rounds=2, min_seconds=0.0, cooldown_seconds=0.0, threads=(1, 2))
 
 
 class FakeBackend:
@@ -91,7 +98,7 @@ def run(root) -> store.Run:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -100,26 +107,20 @@ def standin(tmp_path) -> StandIn:
     return StandIn(tmp_path / "phone", "SERIAL-A")
 
 
-def phone_of(standin: StandIn) -> adb.Phone:
-    return adb.Adb(standin.client).phones()[0]
+def phone_of(standin: StandIn) -> Phone:
+    return connected_phones.phones(adb.Adb(standin.client))[0]
 
 
-def subjects(run: store.Run, *formats: str) -> list:
-    return [(run.path / a.path, a) for a in run.artifacts if not formats or a.format in formats]
+def files_of(run: store.Run, *formats: str) -> list[File]:
+    return [File(run.path / a.path, a) for a in run.artifacts if not formats or a.format in formats]
 
 
 def measured(run, standins, config=QUICK, backend=None, formats=("int8",)):
     """The result, and every row and log in the order they were kept."""
-    kept: list[tuple[Measurement, str]] = []
+    kept = Kept()
     phones = [phone_of(standin) for standin in standins]
-    found = fleet.measure(
-        subjects(run, *formats),
-        phones,
-        config,
-        backend or FakeBackend(),
-        save=lambda row, log: kept.append((row, log)),
-    )
-    return found, kept
+    found = fleet.measure(files_of(run, *formats), phones, config, backend or FakeBackend(), kept)
+    return found, kept.rows
 
 
 def test_every_combination_has_its_turn_in_every_round(run, standin) -> None:
@@ -220,7 +221,7 @@ def test_a_file_that_does_not_run_does_not_stop_the_others(run, standin) -> None
     assert [row.delegate for row in found.rows] == ["xnnpack"]
     assert len(found.rows[0].wall_ms) == 50
     (line,) = found.failures
-    assert line.endswith("mobilenet_v2_0.35 int8, gpu, 1 thread: the GPU takes no CONCATENATION")
+    assert "mobilenet_v2_0.35 int8, gpu, 1 thread: the GPU takes no CONCATENATION; its log: " in line
     assert [job.delegate for _, job in backend.jobs].count("gpu") == 1, "not tried again in the next round"
 
 
@@ -292,9 +293,7 @@ def test_a_hot_phone_is_waited_for_then_flagged(run, standin, monkeypatch) -> No
         lambda read, **kw: wait(read, **kw | {"clock": lambda: float(next(now)), "sleep": slept.append}),
     )
     config = dataclasses.replace(QUICK, cooldown_seconds=7.0, threads=(1,), rounds=1)
-    found = fleet.measure(
-        subjects(run, "int8"), [phone_of(standin)], config, FakeBackend(), save=lambda *_: None, log=told.append
-    )
+    found = fleet.measure(files_of(run, "int8"), [phone_of(standin)], config, FakeBackend(), Kept(), told.append)
     assert {name for name, value in found.rows[0].validity.items() if value} == {
         "throttled", "not_cooled", "frequency_scaled"
     }  # fmt: skip
@@ -361,8 +360,8 @@ def test_a_phone_that_does_not_tell_its_fast_cores_is_measured_unpinned(run, sta
     backend, config = FakeBackend(), dataclasses.replace(QUICK, threads=(1,))
 
     def rows(config):
-        files, phones = subjects(run, "int8"), [phone_of(standin)]
-        return fleet.measure(files, phones, config, backend, save=lambda *_: None, log=told.append)
+        files, phones = files_of(run, "int8"), [phone_of(standin)]
+        return fleet.measure(files, phones, config, backend, Kept(), told.append)
 
     (row,) = rows(config).rows
     assert (row.affinity, row.validity["unpinned"], backend.jobs[-1][1].affinity) == ("", True, "")
@@ -374,24 +373,44 @@ def test_a_phone_that_does_not_tell_its_fast_cores_is_measured_unpinned(run, sta
     assert "does not tell how fast its cores are; give --affinity all" in refused.failures[0]
 
 
-def test_the_emulated_one_needs_no_phone_and_has_no_times(run) -> None:
-    class Proxy:
-        name = "arm64_insn_proxy"
-        delegates = ("xnnpack",)
-        device = Device("emulated", "arm64-cortex-a76-insn", "Cortex-A76 (QEMU)", 1, "qemu")
+class Proxy:
+    """Counts the same instructions of every file; `broken` is the format of one that does not run."""
 
-        def prepare(self, phone) -> None:
-            assert phone is None
+    name = "arm64_insn_proxy"
+    device = Device("emulated", "arm64-cortex-a76-insn", "Cortex-A76 (QEMU)", 1, "qemu")
+    broken = ""
 
-        def run(self, phone, job) -> Outcome:
-            assert (phone, job.remote, job.affinity) == (None, "", "")
-            return Outcome("LiteRT", "xnnpack", "qemu", "log", instructions=1_338_285)
+    def __init__(self, cpu: str) -> None:
+        assert cpu == "cortex-a76"
 
-    config = fleet.Config(backend="arm64_insn_proxy")
-    found = fleet.measure(subjects(run, "int8"), (), config, Proxy(), save=lambda *_: None)
+    def prepare(self) -> None:
+        pass
+
+    def run(self, job) -> Outcome:
+        assert (job.remote, job.affinity, job.threads) == ("", "", 1)
+        if job.artifact.format == self.broken:
+            raise UserError("it does not run")
+        return Outcome("LiteRT", job.delegate, "qemu", "log", instructions=1_338_285, flags={"unsteady": False})
+
+
+def test_the_emulated_one_needs_no_phone_and_has_no_times(run, root, monkeypatch) -> None:
+    monkeypatch.setattr(emulation, "InstructionProxy", Proxy)
+    monkeypatch.setattr(Proxy, "broken", "float32")
+    found = any_device.measure_run(run, root, emulation.Config(delegates=("xnnpack", "builtin")))
+    assert len(found.rows) == 4
     row = found.rows[0]
     assert (row.instructions, row.wall_ms, row.before, row.device.kind) == (1_338_285, (), None, "emulated")
-    assert row.validity == {"partial": False}
+    assert (row.delegate, row.threads, row.backend) == ("xnnpack", 1, "arm64_insn_proxy")
+    assert row.validity == {"unsteady": False, "output_unchecked": True}
+    assert (root / run.model / "measurements" / row.log).read_text() == "$ qemu\nlog\n"
+    assert found.failures == tuple(f"mobilenet_v2_0.35 float32, {d}: it does not run" for d in ("xnnpack", "builtin"))
+    for options, words in (
+        ({"cpu": "cortex-a77"}, "did you mean cortex-a7"),
+        ({"delegates": ("gpu",)}, "no delegate named 'gpu'"),
+        ({"formats": ("int9",)}, "did you mean int8"),
+    ):
+        with pytest.raises(UnknownName, match=words):
+            emulation.Config(**options)
 
 
 def test_one_process_at_a_time_measures_a_device(run, standin) -> None:
@@ -417,7 +436,7 @@ def test_an_interruption_ends_it_after_the_call_under_way(run, standin, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fleet.measure(subjects(run), [phone_of(standin)], QUICK, backend, save=interrupted)
+        fleet.measure(files_of(run), [phone_of(standin)], QUICK, backend, Kept(interrupted))
     assert len(kept) == len(backend.jobs) == 1
 
 
@@ -435,9 +454,7 @@ def test_an_interruption_ends_a_long_call_at_once(run, standin) -> None:
     told: list[str] = []
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        fleet.measure(
-            subjects(run), [phone_of(standin)], QUICK, FakeBackend(long), save=lambda *_: None, log=told.append
-        )
+        fleet.measure(files_of(run), [phone_of(standin)], QUICK, FakeBackend(long), Kept(), told.append)
     assert time.monotonic() - start < 20
     assert not [line for line in told if "failed" in line]
 
@@ -450,22 +467,22 @@ def test_an_interruption_ends_the_wait_for_a_cool_device_and_nothing_is_run(run,
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fleet.measure(
-            subjects(run, "int8"),
+            files_of(run, "int8"),
             [phone_of(standin)],
             config,
             backend,
-            save=lambda *_: None,
-            log=lambda line: interrupted_after(0.3) if "waits until it is cool" in line else None,
+            Kept(),
+            lambda line: interrupted_after(0.3) if "waits until it is cool" in line else None,
         )
     assert time.monotonic() - start < 20
     assert backend.jobs == []
 
 
 def test_files_are_refused_that_are_not_what_they_should_be(run, standin) -> None:
-    (path, artifact), *_ = subjects(run, "int8")
+    (path, artifact), *_ = files_of(run, "int8")
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UserError, match="is not the file its artifact describes; export it again"):
-        fleet.measure([(path, artifact)], [phone_of(standin)], QUICK, FakeBackend(), save=lambda *_: None)
+        fleet.measure([File(path, artifact)], [phone_of(standin)], QUICK, FakeBackend(), Kept())
     with pytest.raises(UnknownName, match="no delegate of native named 'gpuu'; did you mean gpu"):
         measured(run, [standin], config=dataclasses.replace(QUICK, delegates=("gpuu",)))
 
@@ -475,7 +492,7 @@ def test_rows_and_logs_are_on_disk_and_found_again(run, root, standin, monkeypat
     monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
     told: list[str] = []
-    found = fleet.measure_run(run, root, config, told.append)
+    found = any_device.measure_run(run, root, config, log=told.append)
     assert sorted(found.rows, key=lambda row: row.key) == measurements.measurements(root, "mobilenet_v2_0.35")
     for row in found.rows:
         assert "$ ./runner" in (root / row.model / "measurements" / row.log).read_text()
@@ -483,18 +500,18 @@ def test_rows_and_logs_are_on_disk_and_found_again(run, root, standin, monkeypat
     assert any("int8, xnnpack, 1 thread: p50 1.01 ms" in line for line in told)
     backend.before = lambda phone, job: phone.check("echo no such kernel >&2; exit 1")
     with pytest.raises(UserError, match="no such kernel"):
-        fleet.measure_run(run, root, config)
+        any_device.measure_run(run, root, config)
     with pytest.raises(UserError, match="has no float16 file; it has float32, int8, uint8"):
-        fleet.measure_run(run, root, dataclasses.replace(config, formats=("float16",)))
+        any_device.measure_run(run, root, dataclasses.replace(config, formats=("float16",)))
     with pytest.raises(UserError, match="is no export run; try: make export MODEL=mobilenet_v2_0.35"):
-        fleet.measure_run(run.chain[0], root, config)
+        any_device.measure_run(run.chain[0], root, config)
 
 
 def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root, standin, monkeypatch) -> None:
     backend = FakeBackend()
     monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
-    (whole,) = fleet.measure_run(run, root, config).rows
+    (whole,) = any_device.measure_run(run, root, config).rows
     directory = root / run.model / measurements.MEASUREMENTS
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert set(before) == {f"{whole.key}.json", f"{whole.key}.log"}
@@ -505,7 +522,7 @@ def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root,
             standin.write("silent.shell")
 
     backend.before = unplug
-    (partial,) = fleet.measure_run(run, root, config).rows
+    (partial,) = any_device.measure_run(run, root, config).rows
     assert (len(partial.wall_ms), partial.log) == (25, f"{whole.key}.partial.log")
     now = {path.name: path.read_bytes() for path in directory.iterdir()}
     assert {name: now.pop(name) for name in before} == before
@@ -517,7 +534,7 @@ def test_an_attempt_that_fails_does_not_take_the_place_of_a_whole_row(run, root,
     standin.remove("silent.shell")
     standin.devices("SERIAL-A device model:Loop_Device transport_id:1")
     backend.before = lambda phone, job: None
-    (again,) = fleet.measure_run(run, root, config).rows
+    (again,) = any_device.measure_run(run, root, config).rows
     assert measurements.measurements(root, run.model) == [again]
     assert sorted(path.name for path in directory.iterdir()) == sorted(before)
 
@@ -531,7 +548,7 @@ def test_what_was_said_by_a_file_that_does_not_run_is_on_disk(run, root, standin
     first, backend = 2, FakeBackend(refuse)
     monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8", "float32"), threads=(1,))
-    found = fleet.measure_run(run, root, config)
+    found = any_device.measure_run(run, root, config)
     (line,) = found.failures
     log = root / run.model / measurements.MEASUREMENTS / f"{found.rows[0].key}.failed.log"
     if found.rows[0].format != "int8":
@@ -542,10 +559,10 @@ def test_what_was_said_by_a_file_that_does_not_run_is_on_disk(run, root, standin
     assert "round 2 of 2\n$ ./runner model.int8.tflite\ndlopen: no libc.so.6\nstatus 127\n# it does not run" in text
     first, backend.jobs = 0, []
     log.unlink()
-    assert str(log) in fleet.measure_run(run, root, config).failures[0], "also where it fails at once"
+    assert str(log) in any_device.measure_run(run, root, config).failures[0], "also where it fails at once"
     assert "dlopen: no libc.so.6" in log.read_text()
     backend.before = lambda phone, job: None
-    fleet.measure_run(run, root, config)
+    any_device.measure_run(run, root, config)
     assert not log.exists()
 
 
@@ -556,10 +573,10 @@ def test_a_full_disk_of_this_computer_ends_it_in_one_line(run, root, standin, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
     with pytest.raises(UserError, match=r"measurements cannot be written \(No space left on device\); make room"):
-        fleet.measure_run(run, root, config)
+        any_device.measure_run(run, root, config)
     assert len(backend.jobs) == 1, "there is no sense in measuring what cannot be kept"
 
 
@@ -572,7 +589,7 @@ def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, mon
     )
     standin.devices("10.0.0.7:5555 device transport_id:2", "SERIAL-A device usb:1-2 transport_id:1")
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
-    found = fleet.measure_run(run, root, config, told.append)
+    found = any_device.measure_run(run, root, config, log=told.append)
     assert (len(found.rows), found.failures) == (1, ())
     assert {serial for serial, _ in backend.jobs} == {"SERIAL-A"}
     assert sum(line.startswith("left out: 10.0.0.7:5555, since it is android-loop-device-") for line in told) == 1
@@ -588,27 +605,30 @@ def test_one_phone_that_is_listed_twice_is_measured_once(run, root, standin, mon
         ({"formats": ("int9",)}, "did you mean int8"),
         ({"affinity": "bigg"}, "affinity must be big, little, all or a mask of cores as f0, not 'bigg'"),
         ({"affinity": "big", "backend": "litert_app"}, "litert_app cannot choose cores; leave --affinity big away"),
-        ({"backend": "benchmark_model"}, "needs the program: --benchmark-model PATH"),
+        ({"backend": "ai_edge_litert"}, "back end ai_edge_litert is for --device host, not for phones"),
+        ({"backend": "arm64_insn_proxy"}, "back end arm64_insn_proxy is for --device emulated, not for phones"),
+        ({"backend": "litert_app", "profile": True}, "cannot profile operators; take native or benchmark_model"),
         ({"apk": Path("a.apk")}, "--apk is for --backend litert_app, not for native"),
         ({"require_full_delegation": True}, "--require-full-delegation is for --backend benchmark_model, not for"),
-        ({"cpu": "cortex-a53"}, "--cpu is for --backend arm64_insn_proxy, not for native"),
-        ({"backend": "arm64_insn_proxy", "threads": (1, 2)}, "counted on one thread"),
-        ({"backend": "arm64_insn_proxy", "profile": True}, "takes neither --sustained-seconds nor --profile"),
         ({"max_seconds": 0.5}, "max_seconds must be 1 or more"),
         ({"cooldown_seconds": -1.0}, "cooldown_seconds must be 0 or more"),
     ],
 )
 def test_options_that_cannot_be(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        fleet.Config(**options)
+        phone_options.Config(**options)
 
 
 def test_every_back_end_of_the_table_can_be_made(tmp_path) -> None:
+    with pytest.raises(UserError, match="needs the tool's binary for Android; give it: --benchmark-model PATH"):
+        fleet.backend_of(phone_options.Config(backend="benchmark_model"))
     tool = tmp_path / "benchmark_model"
     tool.write_bytes(b"\x7fELF" + bytes(60))
     more = {"benchmark_model": {"benchmark_model": tool}}
-    for name in fleet.BACKENDS:
-        backend = fleet.backend_of(fleet.Config(backend=name, **more.get(name, {})))
+    for facts in backends.TABLE:
+        assert importlib.util.find_spec(f"tfcompact.measure.{facts.module}"), facts.name
+    for name in phone_options.CHOICES:
+        backend = fleet.backend_of(phone_options.Config(backend=name, **more.get(name, {})))
         assert backend.name == name
         assert backend.delegates
 
@@ -627,11 +647,8 @@ def test_an_option_of_another_device_is_refused(capsys, run) -> None:
         (["--device", "android", "--no-skip_unreadable"], "--skip-unreadable is an option of --device host, not of"),
         (["--device", "emulated", "--threads", 1], "--threads is an option of --device host or android, not of"),
         (["--device", "android", "--cpu", "cortex-a53"], "--cpu is an option of --device emulated, not of android"),
-        (["--device", "android", "--backend", "arm64_insn_proxy"], "is for --device emulated, not for android"),
-        (
-            ["--device", "emulated", "--backend", "native"],
-            "--backend native is for --device android, not for emulated",
-        ),
+        (["--device", "android", "--backend", "arm64_insn_proxy"], "is for --device emulated, not for phones"),
+        (["--device", "emulated", "--backend=native"], "--backend is an option of --device android, not of emulated"),
         (["--model", "mobilenet_v2"], f"give {run.path} or --model, not both"),
     ):
         assert line in refused(capsys, run.path, *words)
@@ -656,22 +673,38 @@ def test_one_command_prints_a_table(capsys, run, root, standin, monkeypatch) -> 
     assert main.main(["measure", *map(str, named)]) == 0
 
 
-def test_a_pipeline_measures_on_phones_too(run, root, standin, monkeypatch) -> None:
-    from tfcompact.pipeline.pipeline import Pipeline
-    from tfcompact.pipeline.target import Target
+def test_the_call_in_python_and_the_command_give_the_same(capsys, run, root, standin, monkeypatch) -> None:
+    def refuse(phone, job) -> None:
+        if job.artifact.format == "float32":
+            raise UserError("not this one")
 
-    monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend())
-    config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",), threads=(1,))
-    (row,) = Pipeline(Target(model=run.model, runs=root)).measure(config)
-    assert [row] == measurements.measurements(root, run.model)
+    def saved() -> list[Measurement]:
+        rows = measurements.measurements(root, run.model)
+        return sorted((dataclasses.replace(row, started="") for row in rows), key=lambda row: row.key)
+
+    monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend(refuse))
+    config = phone_options.Config(adb=str(standin.client), repeats=50, cooldown_seconds=0.0, threads=(1, 2))
+    called = Pipeline(Target(model=run.model, runs=root)).measure(config)
+    assert sorted((dataclasses.replace(row, started="") for row in called.rows), key=lambda row: row.key) == saved()
+    assert [row.format for row in called.rows] == ["int8", "int8", "uint8", "uint8"]
+    assert len(called.failures) == 2
+    by_call = saved()
+    for old in (root / run.model / "measurements").iterdir():
+        old.unlink()
+    words = ["--device", "android", "--adb", standin.client, "--repeats", 50, "--cooldown-seconds", 0]
+    line = refused(capsys, run.path, *words, "--threads", 1, 2)
+    assert saved() == by_call
+    assert line == f"2 failed, the rest is saved; the first: {called.failures[0]}"
 
 
-def test_phones_are_measured_without_tensorflow() -> None:
-    code = (
-        "import sys; from tfcompact.measure.android import fleet, phone, guards; "
-        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules or 'tf_keras' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+def test_phones_are_measured_without_tensorflow(run, standin) -> None:
+    """The whole way of the command, up to a phone that is not there."""
+    standin.devices()
+    words = ["measure", str(run.path), "--device", "android", "--adb", str(standin.client)]
+    code = f"import sys\nfrom tfcompact.cli import main\nmain.main({words})\nprint('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert "no Android device is connected" in done.stderr
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_accuracy_is_this_computers_unless_the_device_answers_otherwise(tmp_path, standin, monkeypatch) -> None:
@@ -684,7 +717,7 @@ def test_accuracy_is_this_computers_unless_the_device_answers_otherwise(tmp_path
 
     def row_of(change):
         monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend(change=change))
-        (row,) = fleet.measure_run(run, root, config, told.append).rows
+        (row,) = any_device.measure_run(run, root, config, log=told.append).rows
         return row
 
     same = row_of(lambda outcome: outcome)
@@ -705,7 +738,7 @@ def test_a_lit_screen_is_no_warning_for_a_back_end_that_needs_it(run, standin, m
     flags = guards.flags
     monkeypatch.setattr(guards, "flags", lambda *readings: flags(*readings) | {"screen_on": True})
     plain, needing = FakeBackend(), FakeBackend()
-    needing.needs_screen = True
+    needing.name = "litert_app"
     one, other = (measured(run, [standin], backend=backend)[0].rows[0] for backend in (plain, needing))
     assert one.validity["screen_on"] is True
     assert "screen_on" not in other.validity

@@ -7,6 +7,7 @@ tests/android/environment.py; where it cannot be, these tests are skipped and sa
 """
 
 import dataclasses
+import hashlib
 import os
 import shutil
 import subprocess
@@ -19,15 +20,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import fake_runs
 from android import environment, loop
+from android.standin import Kept
 
 from tfcompact.cli import main
-from tfcompact.measure.android import adb, fleet, phone
+from tfcompact.measure import any_device
+from tfcompact.measure.android import adb, connected_phones, fleet, phone_facts, phone_options
+from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.backends import bundle
+from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs import measurements, store
 
 pytestmark = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
-QUICK = fleet.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
+QUICK = phone_options.Config(repeats=50, rounds=2, min_seconds=0.0, warmup=1, cooldown_seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +53,8 @@ def device(network):
 
 
 @pytest.fixture(scope="module")
-def one(client, device) -> adb.Phone:
-    return client.phones([device.serial])[0]
+def one(client, device) -> Phone:
+    return connected_phones.phones(client, [device.serial])[0]
 
 
 @pytest.fixture
@@ -77,11 +82,11 @@ def test_a_command_has_its_own_status_and_both_outputs(one) -> None:
 
 
 def test_the_facts_and_the_state(one) -> None:
-    facts = phone.facts(one)
+    facts = phone_facts.facts(one)
     assert facts.device.name.startswith("android-loop-device-")
     assert facts.device.processor == "tfcompact Loop 2 (1 x 2.85 + 1 x 1.80 GHz)"
     assert (facts.device.system, facts.device.cores) == ("Android 14 (SDK 34), arm64-v8a", 2)
-    state = phone.read(one).state
+    state = phone_facts.read(one).state
     assert (state.thermal_status, state.thermal_headroom, state.battery_percent) == (0, 0.5, 82)
     assert (state.governors, state.screen_on, state.airplane_mode) == (("schedutil",) * 2, False, True)
 
@@ -111,7 +116,7 @@ def test_what_takes_too_long_is_ended_on_the_device_too(one) -> None:
 
 def test_a_full_disk(network, client, tmp_path) -> None:
     small = network.start(megabytes=4)
-    one = client.phones([small.serial])[0]
+    one = connected_phones.phones(client, [small.serial])[0]
     file = tmp_path / "model.tflite"
     file.write_bytes(os.urandom(6_000_000))
     with pytest.raises(adb.DiskFull, match=r"no space left on device .* for model\.tflite \(6\.0 MB\); free some"):
@@ -124,11 +129,11 @@ def test_a_full_disk(network, client, tmp_path) -> None:
 
 def test_a_cable_pulled_while_a_command_runs(network, client) -> None:
     loose = network.start()
-    one = client.phones([loose.serial])[0]
+    one = connected_phones.phones(client, [loose.serial])[0]
     with Pulled(loose, 0.5), pytest.raises(adb.DeviceGone, match="went away while running sleep 20"):
         one.shell("sleep 20; echo done", timeout_s=30)
     with pytest.raises(adb.DeviceGone, match=f"device {loose.serial} is (offline|not connected)"):
-        client.phones([loose.serial])
+        connected_phones.phones(client, [loose.serial])
     loose.plug()
     assert one.ask("echo back").out == "back\n"
     loose.yank()
@@ -136,7 +141,7 @@ def test_a_cable_pulled_while_a_command_runs(network, client) -> None:
 
 def test_a_phone_on_the_network_that_is_not_there(client) -> None:
     with pytest.raises(adb.DeviceGone, match="no device answers at 127.0.0.1:15999"):
-        client.phones(["127.0.0.1:15999"])
+        connected_phones.phones(client, ["127.0.0.1:15999"])
 
 
 def test_a_phone_on_the_network_is_joined_by_its_address(network, client) -> None:
@@ -144,7 +149,7 @@ def test_a_phone_on_the_network_is_joined_by_its_address(network, client) -> Non
     disconnect = [client.executable, "-P", str(client.port), "disconnect", device.serial]
     subprocess.run(disconnect, check=True, capture_output=True)
     assert device.serial not in [listed.serial for listed in client.listed()]
-    (one,) = client.phones([device.serial])
+    (one,) = connected_phones.phones(client, [device.serial])
     assert one.ask("echo here").out == "here\n"
     device.yank()
 
@@ -169,7 +174,7 @@ def test_two_devices_at_once_and_one_goes_mid_way(network, client, device, expor
         QUICK, formats=("int8", "float32"), adb=client.executable, adb_port=client.port,
         serial=(device.serial, loose.serial),
     )  # fmt: skip
-    found = fleet.measure_run(export, tmp_path / "runs", config)
+    found = any_device.measure_run(export, tmp_path / "runs", config)
     rows = measurements.measurements(tmp_path / "runs")
     assert {row.key for row in rows} == {row.key for row in found.rows}
     assert sorted((len(row.wall_ms), row.validity["partial"]) for row in rows) == [
@@ -191,11 +196,11 @@ def test_a_benchmark_model_is_brought_started_and_read(network, client, device, 
         + (fixtures / "classic.log").read_text()
         + "\nEND\n;;\n*) exit 1 ;;\nesac\n"
     )
-    config = fleet.Config(
+    config = phone_options.Config(
         backend="benchmark_model", benchmark_model=tool, serial=(device.serial,), formats=("int8",),
         adb=client.executable, adb_port=client.port,
     )  # fmt: skip
-    found = fleet.measure_run(export, tmp_path / "runs", config)
+    found = any_device.measure_run(export, tmp_path / "runs", config)
     (row,) = measurements.measurements(tmp_path / "runs")
     assert found.failures == ()
     assert (row.backend, row.wall_ms, row.validity["partial"]) == ("benchmark_model", (), False)
@@ -241,14 +246,13 @@ def test_an_int8_network_on_arm64_answers_as_this_computer_to_the_bit(network, c
     path = tmp_path / "model.int8.tflite"
     path.write_bytes(content)
     artifact = Artifact(
-        model=name, run="export-00000000", path=path.name, format="int8", sha256=adb._sha256(path),
+        model=name, run="export-00000000", path=path.name, format="int8", sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content), image_px=64, classes=10, normalization=Normalization(),
     )  # fmt: skip
     arm64 = network.start(processor="arm64", megabytes=200)
     config = dataclasses.replace(QUICK, delegates=("xnnpack", "builtin"), rounds=1)
-    found = fleet.measure(
-        [(path, artifact)], client.phones([arm64.serial]), config, fleet.backend_of(config), save=lambda *_: None
-    )
+    phones = connected_phones.phones(client, [arm64.serial])
+    found = fleet.measure([File(path, artifact)], phones, config, fleet.backend_of(config), Kept())
     assert found.failures == ()
     by = {row.delegate: row for row in found.rows}
     assert (by["xnnpack"].output.identical, by["xnnpack"].output.steps) == (True, 0)

@@ -216,7 +216,7 @@ RESULT = result()
 
 
 def test_the_result_file_is_a_protocol_buffer():
-    told = benchmark_log.read_result_file(RESULT)
+    told = benchmark_result.read_result_file(RESULT)
     f32 = struct.unpack("<f", struct.pack("<f", 9.92))[0]
     assert told.summary == Summary(300, None, pytest.approx(9.7), 12.25, f32, 0.25, 9.75, 9.875, 10.25)
     assert told.cold == ColdStart(None, 512.25, 24.0)
@@ -226,7 +226,7 @@ def test_the_result_file_is_a_protocol_buffer():
 @pytest.mark.parametrize("content", [RESULT[:-1], RESULT[:40], b'{"avg": 1}', b"", b"\x80" * 11])
 def test_a_damaged_result_file_is_an_error(content):
     with pytest.raises(UserError, match="result file"):
-        benchmark_log.read_result_file(content)
+        benchmark_result.read_result_file(content)
 
 
 ARTIFACT = Artifact("mobilenet_v2_0.5", "export-1", "model.int8.tflite", "int8", SHA, 9, 64, 10, Normalization())

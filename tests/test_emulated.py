@@ -1,6 +1,7 @@
 """Instructions counted under QEMU: exact, the same each time, and of the answer that this computer gives."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -8,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from android.standin import Kept
 from benchmarks import instructions as benchmark
 from native import environment, small_files
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.backends import emulated
-from tfcompact.records.measurement import SCHEMA, Measurement
+from tfcompact.measure import emulation
+from tfcompact.measure.backends import arm_processors, instruction_proxy
+from tfcompact.measure.measurer import File, quiet
+from tfcompact.records.measurement import Measurement
 from tfcompact.tflite import runtime
 
 arm64 = pytest.mark.skipif(environment.hindrance() is not None, reason=str(environment.hindrance()))
@@ -47,7 +51,7 @@ def test_the_plugin_counts_a_loop_of_known_length_exactly(tmp_path):
     (tmp_path / "loop.c").write_text(LOOP)
     compiler = shutil.which("aarch64-linux-gnu-gcc")
     subprocess.run([compiler, "-O1", "-static", "-o", "loop", "loop.c"], cwd=tmp_path, check=True)
-    plugin = emulated.build_plugin("cortex-a53") / "insn_count.so"
+    plugin = instruction_proxy.build_plugin("cortex-a53") / "insn_count.so"
     turns = (1, 1000, 2000, 200_000)
     command = ["qemu-aarch64", "-plugin", f"{plugin},out=counts", "./loop", *map(str, turns)]
     subprocess.run(command, cwd=tmp_path, check=True)
@@ -58,7 +62,7 @@ def test_the_plugin_counts_a_loop_of_known_length_exactly(tmp_path):
 
 @arm64
 def test_the_plugin_refuses_to_run_without_a_file(tmp_path):
-    plugin = emulated.build_plugin("cortex-a53") / "insn_count.so"
+    plugin = instruction_proxy.build_plugin("cortex-a53") / "insn_count.so"
     done = subprocess.run(["qemu-aarch64", "-plugin", plugin, "x"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "give out=FILE" in done.stderr
@@ -71,45 +75,45 @@ def test_the_count_is_the_same_in_every_process_and_under_every_path(files, tmp_
     elsewhere.mkdir()
     copy = elsewhere / "of-another-name.tflite"
     shutil.copy(files[name], copy)
-    first, again = emulated.count(files[name]), emulated.count(copy)
+    first, again = instruction_proxy.count(files[name]), instruction_proxy.count(copy)
     assert first.each == again.each
-    assert len(first.each) == emulated.COUNTED_RUNS
+    assert len(first.each) == instruction_proxy.COUNTED_RUNS
     assert first.steady
-    assert first.instructions == emulated.instructions(str(files[name]))
+    assert first.instructions == instruction_proxy.instructions(str(files[name]))
 
 
 @arm64
 def test_without_the_option_the_runner_sets_no_marks(files):
     """The system call of a mark would kill an app on a phone."""
-    with emulated._Emulator("cortex-a76", None, files["int8"], None) as emulator:
+    with instruction_proxy._Emulator("cortex-a76", None, files["int8"], None) as emulator:
         emulator.run(("-plugin", "./insn_count.so,out=counts"), ("--runs", "1"))
         assert (emulator.directory / "counts").read_text() == ""
 
 
 @arm64
-@pytest.mark.parametrize("cpu", emulated.PROCESSORS)
+@pytest.mark.parametrize("cpu", arm_processors.PROCESSORS)
 @pytest.mark.parametrize("name", ["int8", "unlowered"])
 def test_the_answer_is_this_computers_to_the_bit(files, cpu, name):
     model = runtime.LiteModel(files[name])
-    found = emulated.count(files[name], cpu, image=small_files.image(model).tobytes())
+    found = instruction_proxy.count(files[name], cpu, image=small_files.image(model).tobytes())
     assert found.output == small_files.answer(files[name])
 
 
 @arm64
 def test_processor_and_kernels_are_what_was_asked_for(files):
-    old, new = (emulated.instructions(files["int8"], cpu) for cpu in ("cortex-a53", "cortex-a76"))
+    old, new = (instruction_proxy.instructions(files["int8"], cpu) for cpu in ("cortex-a53", "cortex-a76"))
     assert old > 1.1 * new  # the dot product is four products and sums in one instruction
-    assert emulated.instructions(files["int8"], delegate="builtin") > 1.1 * new
-    assert emulated.instructions(files["unlowered"]) > new
+    assert instruction_proxy.instructions(files["int8"], delegate="builtin") > 1.1 * new
+    assert instruction_proxy.instructions(files["unlowered"]) > new
 
 
 @arm64
 def test_an_outcome_has_no_time_and_makes_a_row(files):
-    backend = emulated.InstructionProxy("cortex-a53")
-    backend.prepare(None)
+    backend = instruction_proxy.InstructionProxy("cortex-a53")
+    backend.prepare()
     job = small_files.job(files["unlowered"])
-    found = backend.run(None, job)
-    assert found.instructions == emulated.instructions(files["unlowered"], "cortex-a53")
+    found = backend.run(job)
+    assert found.instructions == instruction_proxy.instructions(files["unlowered"], "cortex-a53")
     assert (found.wall_ms, found.process_ms, found.summary, found.cold, found.operators) == ((), (), None, None, ())
     assert found.peak_memory_mb is None
     told = runtime.partitions(files["unlowered"])
@@ -118,33 +122,13 @@ def test_an_outcome_has_no_time_and_makes_a_row(files):
     assert "qemu-aarch64" in found.command
     assert found.command in found.log
     assert "wall" not in found.log
-    row = Measurement(
-        schema=SCHEMA,
-        model=job.artifact.model,
-        run=job.artifact.run,
-        artifact=job.artifact.path,
-        artifact_sha256=job.artifact.sha256,
-        artifact_bytes=job.artifact.bytes,
-        format=job.artifact.format,
-        image_px=job.artifact.image_px,
-        device=backend.device,
-        runtime=found.runtime,
-        delegate=found.delegate,
-        threads=job.threads,
-        warmup_runs=found.warmup_runs,
-        wall_ms=(),
-        process_ms=(),
-        xnnpack_partitions=found.partitions,
-        delegated_nodes=found.delegated_nodes,
-        total_nodes=found.total_nodes,
-        peak_memory_mb=None,
-        accuracy=None,
-        started="2026-01-01T00:00:00+00:00",
-        instructions=found.instructions,
-        backend=backend.name,
-    )
-    assert Measurement.from_json(row.to_json()) == row
+    artifact = dataclasses.replace(job.artifact, sha256=hashlib.sha256(job.path.read_bytes()).hexdigest())
+    kept, config = Kept(), emulation.Config(cpu="cortex-a53")
+    (row,) = emulation.Emulation(config).measure([File(job.path, artifact)], kept, quiet).rows
+    assert [kept_row for kept_row, _ in kept.rows] == [row] == [Measurement.from_json(row.to_json())]
     assert (row.device.name, row.device.kind) == ("arm64-cortex-a53-insn", "emulated")
+    assert (row.instructions, row.wall_ms, row.output.identical) == (found.instructions, (), True)
+    assert row.validity == {"fell_back": False, "unsteady": False, "output_differs": False}
 
 
 @arm64
@@ -152,29 +136,29 @@ def test_what_does_not_run_is_told_in_one_line(files, tmp_path):
     junk = tmp_path / "junk.tflite"
     junk.write_text("hello")
     with pytest.raises(UserError, match=r"junk.tflite under qemu-aarch64 -cpu cortex-a76 does not run") as error:
-        emulated.instructions(junk)
+        instruction_proxy.instructions(junk)
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="nothing.tflite is not there"):
-        emulated.instructions(tmp_path / "nothing.tflite")
+        instruction_proxy.instructions(tmp_path / "nothing.tflite")
     with pytest.raises(UserError, match="counts one thread, not 2"):
-        emulated.InstructionProxy().run(None, small_files.job(files["int8"], threads=2))
+        instruction_proxy.InstructionProxy().run(small_files.job(files["int8"], threads=2))
 
 
 def test_options_that_are_not_known_are_told():
     with pytest.raises(UserError, match="no reference kernels"):
-        emulated.instructions("x.tflite", delegate="reference")
+        instruction_proxy.instructions("x.tflite", delegate="reference")
     with pytest.raises(UnknownName, match="did you mean cortex-a76"):
-        emulated.InstructionProxy("cortex-a77")
+        instruction_proxy.InstructionProxy("cortex-a77")
     with pytest.raises(UnknownName, match="known: cortex-a53, cortex-a72, cortex-a76"):
-        emulated.build_plugin("snapdragon")
+        instruction_proxy.build_plugin("snapdragon")
 
 
 def test_a_missing_emulator_names_its_package(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="apt-get install qemu-user"):
-        emulated.InstructionProxy().prepare(None)
+        instruction_proxy.InstructionProxy().prepare()
     with pytest.raises(UserError, match="apt-get install gcc libc6-dev"):
-        emulated.build_plugin("cortex-a53", tmp_path)
+        instruction_proxy.build_plugin("cortex-a53", tmp_path)
 
 
 def test_an_emulator_without_plugins_is_told(tmp_path, files, monkeypatch):
@@ -184,11 +168,11 @@ def test_an_emulator_without_plugins_is_told(tmp_path, files, monkeypatch):
     )
     tool.chmod(0o755)
     fake = dataclasses.make_dataclass("Bundle", ["files", "start"])({}, [])
-    monkeypatch.setattr(emulated, "build_bundle", lambda _: fake)
-    monkeypatch.setattr(emulated, "build_plugin", lambda *_: tmp_path)
+    monkeypatch.setattr(instruction_proxy, "build_bundle", lambda _: fake)
+    monkeypatch.setattr(instruction_proxy, "build_plugin", lambda *_: tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(UserError, match=r"does not take our plugin \(-plugin: no\)"):
-        emulated.instructions(files["int8"])
+        instruction_proxy.instructions(files["int8"])
 
 
 @pytest.fixture
@@ -203,9 +187,9 @@ def counted(monkeypatch):
     numbers = [1_000_000, 1_000_000, 3_000_000, 3_000_001]
     fake = dataclasses.make_dataclass("Bundle", ["digest"])("0" * 64)
     monkeypatch.setattr(benchmark, "build_bundle", lambda: fake)
-    monkeypatch.setattr(emulated, "build_plugin", lambda cpu: Path(f"{cpu}-0123"))
-    monkeypatch.setattr(emulated, "instructions", take)
-    monkeypatch.setattr(emulated, "_emulator_version", lambda: "7.2.0")
+    monkeypatch.setattr(instruction_proxy, "build_plugin", lambda cpu: Path(f"{cpu}-0123"))
+    monkeypatch.setattr(instruction_proxy, "instructions", take)
+    monkeypatch.setattr(instruction_proxy, "_emulator_version", lambda: "7.2.0")
     return calls
 
 

@@ -22,10 +22,11 @@ from tfcompact.compress.quantization.lowering import lower
 from tfcompact.errors import UserError
 from tfcompact.export import candidate, converter
 from tfcompact.frameworks import keras
-from tfcompact.latency import cost_table, making, meters
+from tfcompact.latency import cost_table, meters, phone_meter, probe_files, table_making
 from tfcompact.latency.cost_table import Alone, Setting, Table
-from tfcompact.measure.android import adb, fleet, phone, session
+from tfcompact.measure.android import adb, fleet, phone_facts
 from tfcompact.measure.backends.backend import Outcome
+from tfcompact.measure.exclusive import exclusive
 from tfcompact.models import blocks, space
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.device import Device, DeviceState
@@ -156,7 +157,7 @@ def test_a_float16_file_is_refused(network) -> None:
 
 def test_the_sum_is_the_whole(content, tmp_path) -> None:
     device = Fake()
-    table = making.make([("net", content)], device, tmp_path / "t.json", log=str)
+    table = table_making.make_table([("net", content)], device, tmp_path / "t.json", log=str)
     assert (table.invoke, table.partition) == (100, 10)
     whole = tmp_path / "net.tflite"
     whole.write_bytes(content)
@@ -173,29 +174,29 @@ def test_an_interrupted_table_goes_on_and_is_the_same(content, tmp_path) -> None
     out, whole = tmp_path / "t.json", tmp_path / "whole.json"
     first, second = Fake(stop_after=15), Fake()
     with pytest.raises(KeyboardInterrupt):
-        making.make([("net", content)], first, out, log=str)
+        table_making.make_table([("net", content)], first, out, log=str)
     assert not out.exists()
     kept = Table.load(tmp_path / "t.json.partial")
     assert 0 < len(kept.alone) == len(first.measured) - 2  # two files of the four for the overhead have one part
-    making.make([("net", content)], second, out, log=str)
+    table_making.make_table([("net", content)], second, out, log=str)
     assert not set(second.measured) & set(first.measured)
-    making.make([("net", content)], Fake(), whole, log=str)
+    table_making.make_table([("net", content)], Fake(), whole, log=str)
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.json", "whole.json"]
 
 
 def test_a_finished_table_is_only_extended_when_asked(content, tmp_path) -> None:
     out = tmp_path / "t.json"
-    making.make([("small", meters.chain("MAX_POOL_2D", 1))], Fake(), out, log=str)
+    table_making.make_table([("small", probe_files.chain("MAX_POOL_2D", 1))], Fake(), out, log=str)
     before = out.read_bytes()
     with pytest.raises(UserError, match="--extend"):
-        making.make([("net", content)], Fake(), out, log=str)
+        table_making.make_table([("net", content)], Fake(), out, log=str)
     other = Fake(dataclasses.replace(IN_MS, threads=2))
     with pytest.raises(UserError, match="2 threads"):
-        making.make([("net", content)], other, out, extend=True, log=str)
+        table_making.make_table([("net", content)], other, out, extend=True, log=str)
     assert out.read_bytes() == before
     device = Fake()
-    table = making.make([("net", content)], device, out, extend=True, log=str)
+    table = table_making.make_table([("net", content)], device, out, extend=True, log=str)
     added = set(table.alone) - set(Table.from_json(json.loads(before)).alone)
     assert set(device.measured) == set(map(same, added))
     assert Table.load(out) == table
@@ -274,8 +275,8 @@ def test_ranks_are_those_of_scipy() -> None:
 
 def test_this_machine_takes_longer_for_more_work(tmp_path) -> None:
     files = [tmp_path / "short.tflite", tmp_path / "long.tflite"]
-    files[0].write_bytes(meters.chain("SOFTMAX", 1, 4096))
-    files[1].write_bytes(meters.chain("SOFTMAX", 32, 4096))
+    files[0].write_bytes(probe_files.chain("SOFTMAX", 1, 4096))
+    files[1].write_bytes(probe_files.chain("SOFTMAX", 32, 4096))
     device = meters.HostMeter()
     short, long = device.costs(files)
     assert 0 < 4 * short < long
@@ -323,8 +324,8 @@ class FakePhone:
 
 def test_a_phone_is_given_files_by_their_place_there_and_bytes_for_their_input(tmp_path) -> None:
     backend, file = FakeBackend(), tmp_path / "a.tflite"
-    file.write_bytes(meters.chain("MAX_POOL_2D", 1, 24))
-    meter = meters.PhoneMeter(backend, FakePhone(), PHONE, threads=2, delegate="xnnpack", affinity="f0")
+    file.write_bytes(probe_files.chain("MAX_POOL_2D", 1, 24))
+    meter = phone_meter.PhoneMeter(backend, FakePhone(), PHONE, threads=2, delegate="xnnpack", affinity="f0")
     assert meter.costs([file]) == [2.0]
     job = backend.jobs[-1]
     assert (len(job.image), job.remote, job.threads, job.affinity) == (96, "/data/local/tmp/a.tflite", 2, "f0")
@@ -341,10 +342,10 @@ def test_nothing_of_a_table_stays_on_the_phone(tmp_path) -> None:
 
     files = [tmp_path / "a.tflite", tmp_path / "b.tflite"]
     for file in files:
-        file.write_bytes(meters.chain("MAX_POOL_2D", 1))
+        file.write_bytes(probe_files.chain("MAX_POOL_2D", 1))
     one = FakePhone()
     one.there.add("another's")
-    meter = meters.PhoneMeter(Refusing(), one, PHONE)
+    meter = phone_meter.PhoneMeter(Refusing(), one, PHONE)
     assert one.tidied
     assert one.there == {"another's"}
     meter.costs(files[:1])
@@ -353,23 +354,23 @@ def test_nothing_of_a_table_stays_on_the_phone(tmp_path) -> None:
     assert one.there == {"another's"}
 
 
-def state(caps: int = 2000, **others) -> phone.Reading:
-    return phone.Reading(DeviceState(**others), (caps,))
+def state(caps: int = 2000, **others) -> phone_facts.Reading:
+    return phone_facts.Reading(DeviceState(**others), (caps,))
 
 
 def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monkeypatch) -> None:
     """Each call of `costs` reads the state before and after the files, and waits before."""
     file, told = tmp_path / "a.tflite", []
-    file.write_bytes(meters.chain("MAX_POOL_2D", 1))
+    file.write_bytes(probe_files.chain("MAX_POOL_2D", 1))
     backend = FakeBackend()
-    meter = meters.PhoneMeter(backend, FakePhone(), PHONE, cooldown_seconds=60.0, tell=told.append)
-    readings: list[phone.Reading] = []
+    meter = phone_meter.PhoneMeter(backend, FakePhone(), PHONE, cooldown_seconds=60.0, tell=told.append)
+    readings: list[phone_facts.Reading] = []
     slept: list[float] = []
-    monkeypatch.setattr(meters.phone, "read", lambda one: readings.pop(0))
-    wait = meters.guards.cool_down
-    monkeypatch.setattr(meters.guards, "cool_down", lambda read, **kw: wait(read, **kw, sleep=slept.append))
+    monkeypatch.setattr(phone_meter.phone_facts, "read", lambda one: readings.pop(0))
+    wait = phone_meter.guards.cool_down
+    monkeypatch.setattr(phone_meter.guards, "cool_down", lambda read, **kw: wait(read, **kw, sleep=slept.append))
 
-    def jobs(*states: phone.Reading) -> int:
+    def jobs(*states: phone_facts.Reading) -> int:
         readings[:], before = states, len(backend.jobs)
         assert meter.costs([file]) == [2.0]
         assert readings == []
@@ -384,14 +385,14 @@ def test_what_a_phone_measures_while_it_slows_down_does_not_count(tmp_path, monk
     assert jobs(cool, hot, cool, cool) == 2
     assert told == ["android-x: throttled while 1 files were timed, so these times do not count"]
     assert jobs(cool, state(1800, thermal_status=0), cool, cool) == 2
-    readings[:] = [cool, hot] * meters.TRIES
+    readings[:] = [cool, hot] * phone_meter.TRIES
     with pytest.raises(UserError, match=r"android-x was throttled in each of 3 tries .*--affinity little.*goes on"):
         meter.costs([file])
 
 
 @pytest.fixture
 def standin(tmp_path, monkeypatch) -> StandIn:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(fleet, "backend_of", lambda config: FakeBackend())
     return StandIn(tmp_path / "phone")
@@ -411,9 +412,9 @@ def test_a_phone_is_found_by_the_adb_that_was_named_and_no_other_process_measure
         ]
         device = meter.setting.device
         assert (device.soc, meter.setting.affinity) == ("Loop 2", "2")
-        with pytest.raises(UserError, match="another process is measuring"), session.alone(device):
+        with pytest.raises(UserError, match="another process is measuring"), exclusive(device.name, "measuring it"):
             pytest.fail("two at once")
-    with session.alone(device):
+    with exclusive(device.name, "measuring it"):
         pass
     assert all(line.startswith("-P 5137 ") for line in standin.calls("shell"))
     assert standin.stored() == []
@@ -430,10 +431,10 @@ def test_a_table_of_a_phone_that_does_not_tell_its_fast_cores(standin) -> None:
 
 def test_a_phone_that_falls_back_is_no_measurement(tmp_path) -> None:
     with pytest.raises(UserError, match="by builtin instead of xnnpack"):
-        meters.PhoneMeter(FakeBackend("builtin"), FakePhone(), PHONE)
+        phone_meter.PhoneMeter(FakeBackend("builtin"), FakePhone(), PHONE)
     softmax = tmp_path / "softmax.tflite"
-    softmax.write_bytes(meters.chain("SOFTMAX", 1))
-    meter = meters.PhoneMeter(FakeBackend(summary=Summary(50, p50_ms=3.0)), FakePhone(), PHONE)
+    softmax.write_bytes(probe_files.chain("SOFTMAX", 1))
+    meter = phone_meter.PhoneMeter(FakeBackend(summary=Summary(50, p50_ms=3.0)), FakePhone(), PHONE)
     meter._backend.delegate = "builtin"  # of an operator that XNNPACK does not take, it is the truth
     assert meter.costs([softmax]) == [3.0]
     meter._backend.summary = Summary(50)
@@ -522,7 +523,7 @@ def test_instructions_of_a_network_are_the_sum_of_its_parts(content, tmp_path) -
         device = meters.ProxyMeter("cortex-a76")
     except UserError as error:
         pytest.skip(str(error))
-    table = making.make([("net", content)], device, tmp_path / "t.json", log=str)
+    table = table_making.make_table([("net", content)], device, tmp_path / "t.json", log=str)
     whole = tmp_path / "net.tflite"
     whole.write_bytes(content)
     assert table.predict(whole) == pytest.approx(device.costs([whole])[0], rel=0.02)

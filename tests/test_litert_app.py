@@ -19,6 +19,7 @@ import pytest
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb
+from tfcompact.measure.android.phone import DIRECTORY
 from tfcompact.measure.backends import litert_app
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.litert_app import FILES, PACKAGE, LitertApp
@@ -100,7 +101,7 @@ class StandIn:
         self.calls.touch()
         self.log, self.install = "", Result(0, "Success", "")
         self.fails = {}  # by a pattern of commands, the error that the connection ends with
-        self.places = {FILES: str(self.files), adb.DIRECTORY: str(home / "pushed")}
+        self.places = {FILES: str(self.files), DIRECTORY: str(home / "pushed")}
         self.does("well")
         words = {"state": str(self.state), "calls": str(self.calls), "golden": str(GOLDEN), "python": sys.executable}
         self.program("am", AM.format(**words))
@@ -141,7 +142,7 @@ class StandIn:
 
     def push_by_sha256(self, path):
         content = path.read_bytes()
-        target = f"{adb.DIRECTORY}/{hashlib.sha256(content).hexdigest()}/{path.name}"
+        target = f"{DIRECTORY}/{hashlib.sha256(content).hexdigest()}/{path.name}"
         local = Path(self.local(target))
         local.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, local)
@@ -252,7 +253,7 @@ def test_the_app_reads_what_was_pushed_where_it_may(phone, job):
     LitertApp().run(phone, job)
     started = extras_of(phone)[-1]
     assert started["model"] == phone.local(job.remote)
-    assert started["image"].startswith(phone.places[adb.DIRECTORY])
+    assert started["image"].startswith(phone.places[DIRECTORY])
     assert started["out"].startswith(str(phone.files))
     model = Path(started["model"])
     modes = [oct(path.stat().st_mode & 0o777) for path in (model, model.parent, model.parent.parent)]
@@ -262,7 +263,7 @@ def test_the_app_reads_what_was_pushed_where_it_may(phone, job):
 def test_it_gets_a_copy_where_it_may_not(phone, job):
     backend = LitertApp()
     backend.prepare(phone)
-    phone.does("well", denied=[adb.DIRECTORY])
+    phone.does("well", denied=[DIRECTORY])
     out = backend.run(phone, job)
     assert (len(out.wall_ms), out.output) == (60, b"\3\2\1")
     refused, copied = extras_of(phone)[1:]
@@ -271,7 +272,7 @@ def test_it_gets_a_copy_where_it_may_not(phone, job):
     backend.run(phone, job)
     assert len(extras_of(phone)) == 4, "what it may not read is not tried again"
     assert list(phone.files.iterdir()) == []
-    phone.does("well", denied=[adb.DIRECTORY, FILES])
+    phone.does("well", denied=[DIRECTORY, FILES])
     with pytest.raises(RunFailed, match=rf"the app on R5CT10: {FILES}/\S+ cannot be read by the app \(EACCES\)"):
         LitertApp().run(phone, job)
     assert list(phone.files.iterdir()) == []
@@ -368,19 +369,14 @@ def test_installing(phone, tmp_path):
         LitertApp(tmp_path / "absent.apk")
 
 
-def test_no_profile(phone, job):
-    with pytest.raises(UserError, match="cannot profile operators"):
-        LitertApp().run(phone, replace(job, profile=True))
-
-
 def test_a_full_phone(phone, job):
-    phone.does("well", denied=[adb.DIRECTORY])
+    phone.does("well", denied=[DIRECTORY])
     phone.program("cp", "#!/bin/sh\necho 'cp: x: No space left on device' >&2\nexit 1\n")
     with pytest.raises(UserError, match=r"folder on R5CT10 \(cp: x: No space left on device\); free some space"):
         LitertApp().run(phone, job)
 
 
-@pytest.mark.parametrize("denied", [[], [adb.DIRECTORY]], ids=["pushed", "copied"])
+@pytest.mark.parametrize("denied", [[], [DIRECTORY]], ids=["pushed", "copied"])
 def test_nothing_runs_on_or_stays_after_a_time_out(phone, job, denied):
     backend = LitertApp()
     backend.prepare(phone)

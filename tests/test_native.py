@@ -15,7 +15,7 @@ from native import environment, small_files
 from native.standin import LocalPhone
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.backends import bundle, emulated, native
+from tfcompact.measure.backends import bundle, instruction_proxy, native, runner_answer
 from tfcompact.measure.backends.backend import RunFailed
 from tfcompact.tflite import flatbuffer, runtime
 
@@ -148,22 +148,22 @@ def test_a_processor_without_bundle_is_told(tmp_path):
 
 def test_a_runner_that_dies_is_told_by_its_signal_and_last_words():
     with pytest.raises(UserError, match=r"ended with signal 11: last words\); export"):
-        native.parse(139, "", "first\nlast words\n", "x.tflite")
+        runner_answer.parse(139, "", "first\nlast words\n", "x.tflite")
     with pytest.raises(UserError, match="ended with status 0"):
-        native.parse(0, '{"wall_ns": [1, ', "", "x.tflite")
+        runner_answer.parse(0, '{"wall_ns": [1, ', "", "x.tflite")
     with pytest.raises(UserError, match="ended with status 3"):
-        native.parse(3, json.dumps({"wall_ns": [1]}), "", "x.tflite")
+        runner_answer.parse(3, json.dumps({"wall_ns": [1]}), "", "x.tflite")
 
 
 def test_operators_of_several_runs_are_averaged_and_runs_that_differ_refused():
     events = [["Conv", True, 0, 30], ["SOFTMAX", False, 9, 10], ["Conv", True, 0, 50], ["SOFTMAX", False, 9, 30]]
-    conv, softmax = native.operators(events, 2)
+    conv, softmax = runner_answer.operators(events, 2)
     assert (conv.mean_ms, softmax.mean_ms) == (0.04, 0.02)
     assert conv.share == pytest.approx(2 / 3)
-    assert native.delegation(events[:2]) == (1, 1, 1)
+    assert runner_answer.delegation(events[:2]) == (1, 1, 1)
     for bad in (events[:3], [*events[:3], ["ADD", False, 9, 30]], []):
         with pytest.raises(UserError, match="differ"):
-            native.operators(bad, 2)
+            runner_answer.operators(bad, 2)
 
 
 @here
@@ -216,16 +216,16 @@ def test_the_runtime_is_the_one_that_the_c_declarations_are_for():
 
 
 def test_nothing_here_imports_tensorflow():
-    code = "import sys; from tfcompact.measure import emulated, native; print('tensorflow' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
-    )
+    modules = "tfcompact.measure.backends.native, tfcompact.measure.emulation"
+    code = f"import sys, {modules}; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @arm64
 @pytest.mark.parametrize("name", ["int8", "unlowered"])
 def test_the_arm64_bundle_gives_this_computers_answer_to_the_bit(files, tmp_path, name):
-    root = emulated.build_plugin("cortex-a76") / "root"
+    root = instruction_proxy.build_plugin("cortex-a76") / "root"
     phone = LocalPhone(tmp_path / "phone", "aarch64", root)
     found = native.Native().run(phone, small_files.job(files[name]))
     assert found.output == small_files.answer(files[name])

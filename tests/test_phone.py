@@ -15,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
 from tfcompact.errors import UserError
-from tfcompact.measure.android import adb, guards, phone
+from tfcompact.measure.android import adb, affinity, android_output, connected_phones, guards, phone_facts
+from tfcompact.measure.android.phone import Phone
 from tfcompact.records.device import DeviceState
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch) -> None:
-    monkeypatch.setattr(adb, "PAUSE_S", 0.0)
+    monkeypatch.setattr("tfcompact.measure.android.phone.PAUSE_S", 0.0)
 
 
 PIXEL = """\
@@ -145,7 +146,7 @@ Display Power: com.android.server.power.PowerManagerService$1@ec9ada9
 
 
 def test_the_facts_of_a_phone() -> None:
-    found = phone.facts_of("192.168.1.7:41321", phone.parse_properties(PIXEL), TENSOR)
+    found = phone_facts.facts_of("192.168.1.7:41321", android_output.parse_properties(PIXEL), TENSOR)
     assert found.device.to_json() == {
         "kind": "android",
         "name": "android-pixel-6-4d0e",
@@ -155,33 +156,33 @@ def test_the_facts_of_a_phone() -> None:
         "soc": "Tensor",
         "fingerprint": "google/oriole/oriole:15/AP3A.241005.015/12366759:user/release-keys",
     }
-    assert (found.abi, found.sdk, found.max_khz[3:5], found.all_cores) == ("arm64-v8a", 35, (1803000, 2253000), 0xFF)
+    assert (found.max_khz[3:5], found.all_cores) == ((1803000, 2253000), 0xFF)
 
 
 def test_its_name_does_not_depend_on_cable_or_network_and_tells_two_phones_apart() -> None:
-    properties = phone.parse_properties(PIXEL)
-    by_cable = phone.facts_of("18131FDF6003JT", properties, TENSOR).device.name
-    assert by_cable == phone.facts_of("192.168.1.7:41321", properties, TENSOR).device.name
-    other = phone.facts_of("x", {**properties, "ro.serialno": "18131FDF6003JU"}, TENSOR).device.name
+    properties = android_output.parse_properties(PIXEL)
+    by_cable = phone_facts.facts_of("18131FDF6003JT", properties, TENSOR).device.name
+    assert by_cable == phone_facts.facts_of("192.168.1.7:41321", properties, TENSOR).device.name
+    other = phone_facts.facts_of("x", {**properties, "ro.serialno": "18131FDF6003JU"}, TENSOR).device.name
     assert other != by_cable
     nameless = {"ro.product.model": "小米 Mi/9 (A)"}
-    assert phone.facts_of("a", nameless, "").device.name != phone.facts_of("b", nameless, "").device.name
-    assert phone.facts_of("a", nameless, "").device.name.startswith("android-mi-9-a-")
+    assert phone_facts.facts_of("a", nameless, "").device.name != phone_facts.facts_of("b", nameless, "").device.name
+    assert phone_facts.facts_of("a", nameless, "").device.name.startswith("android-mi-9-a-")
 
 
 def test_an_older_phone_says_less() -> None:
     text = cores("0-7", *((core, 1_900_800, 1_900_800, 300_000, "interactive") for core in range(4)))
-    found = phone.facts_of("ce12", phone.parse_properties(OLD), text)
+    found = phone_facts.facts_of("ce12", android_output.parse_properties(OLD), text)
     assert found.device.processor == "OnePlus msm8998 (4 x 1.90 GHz)"
     assert found.device.fingerprint.startswith("OnePlus/OnePlus5")
     assert (found.device.soc, found.device.cores) == ("msm8998", 8)
     assert found.max_khz == (1_900_800,) * 4 + (0,) * 4, "cores that are switched off have no frequency"
-    empty = phone.facts_of("s", {}, "")
-    assert (empty.device.processor, empty.device.system, empty.device.cores, empty.sdk) == ("", "Android", 1, None)
+    empty = phone_facts.facts_of("s", {}, "")
+    assert (empty.device.processor, empty.device.system, empty.device.cores) == ("", "Android", 1)
 
 
 def test_properties_of_several_lines() -> None:
-    properties = phone.parse_properties(PIXEL)
+    properties = android_output.parse_properties(PIXEL)
     assert properties["persist.sys.note"] == "two\nlines, and [brackets]: in them"
     assert properties["ro.build.version.sdk"] == "35"
     assert len(properties) == 14
@@ -192,7 +193,7 @@ def test_properties_of_several_lines() -> None:
     [("0-7\n", 8), ("0\n", 1), ("0-3,6-7\n", 8), ("\ncpu0/cpufreq/x:1\ncpu5/cpufreq/x:1\n", 6), ("", 1)],
 )
 def test_cores_are_counted(text: str, count: int) -> None:
-    assert phone.core_count(text) == count
+    assert android_output.core_count(text) == count
 
 
 @pytest.mark.parametrize(
@@ -208,8 +209,8 @@ def test_cores_are_counted(text: str, count: int) -> None:
     ],
 )
 def test_the_thermal_service(text: str, status: int | None, headroom: float | None) -> None:
-    assert phone.parse_thermal_status(text) == status
-    assert phone.parse_thermal_headroom(text) == headroom
+    assert android_output.parse_thermal_status(text) == status
+    assert android_output.parse_thermal_headroom(text) == headroom
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_the_thermal_service(text: str, status: int | None, headroom: float | No
     ],
 )
 def test_the_battery(text: str, expected: tuple) -> None:
-    assert phone.parse_battery(text) == expected
+    assert android_output.parse_battery(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -240,11 +241,11 @@ def test_the_battery(text: str, expected: tuple) -> None:
     ],
 )
 def test_the_screen(text: str, on: bool | None) -> None:
-    assert phone.parse_screen(text) is on
+    assert android_output.parse_screen(text) is on
 
 
 def test_switches() -> None:
-    assert [phone.parse_setting(text) for text in ("1\n", "0\n", "null\n", "", "Security exception")] == [
+    assert [android_output.parse_setting(text) for text in ("1\n", "0\n", "null\n", "", "Security exception")] == [
         True, False, None, None, None
     ]  # fmt: skip
 
@@ -255,7 +256,7 @@ def answers(**others: str) -> dict[str, str]:
 
 def test_a_reading_has_what_was_said_and_nothing_else() -> None:
     battery = BATTERY.format(status=3, level=82, scale=100, tenths=274)
-    found = phone.reading_of(
+    found = phone_facts.reading_of(
         answers(cores=TENSOR, thermal=THERMAL_15, battery=battery, power=POWER_15, airplane="1", saver="0")
     )
     assert found.state == DeviceState(
@@ -271,22 +272,22 @@ def test_a_reading_has_what_was_said_and_nothing_else() -> None:
         airplane_mode=True,
     )
     assert found.caps_khz[-1] == 2_802_000
-    assert phone.reading_of(answers()) == phone.Reading(DeviceState())
+    assert phone_facts.reading_of(answers()) == phone_facts.Reading(DeviceState())
 
 
 def test_one_call_asks_all_and_keeps_the_answers_apart(tmp_path) -> None:
     standin = StandIn(tmp_path / "phone")
-    (one,) = adb.Adb(standin.client).phones()
+    (one,) = connected_phones.phones(adb.Adb(standin.client))
     before = len(standin.calls("shell"))
-    reading = phone.read(one)
+    reading = phone_facts.read(one)
     assert len(standin.calls("shell")) == before + 1
     assert (reading.state.thermal_status, reading.state.battery_percent, reading.state.battery_saver) == (0, 82, None)
     assert reading.caps_khz == (1_803_000, 2_850_000)
-    assert phone.facts(one).device.processor == "tfcompact Loop 2 (1 x 2.85 + 1 x 1.80 GHz)"
+    assert phone_facts.facts(one).device.processor == "tfcompact Loop 2 (1 x 2.85 + 1 x 1.80 GHz)"
 
 
-def a_phone(*max_khz: int) -> phone.Facts:
-    return phone.Facts(SimpleNamespace(name="android-x-1234", cores=len(max_khz)), "arm64-v8a", 34, max_khz)
+def a_phone(*max_khz: int) -> phone_facts.Facts:
+    return phone_facts.Facts(SimpleNamespace(name="android-x-1234", cores=len(max_khz)), max_khz)
 
 
 @pytest.mark.parametrize(
@@ -304,37 +305,37 @@ def a_phone(*max_khz: int) -> phone.Facts:
     ],
 )
 def test_masks(wanted: str, max_khz: tuple[int, ...], mask: str) -> None:
-    assert phone.affinity(wanted, a_phone(*max_khz)) == mask
+    assert affinity.mask_of(wanted, a_phone(*max_khz)) == mask
 
 
 def test_nobody_chose_and_the_phone_does_not_tell_its_fast_cores() -> None:
     told: list[str] = []
-    assert phone.pinning(None, a_phone(1800, 2800), told.append) == ("2", False)
-    assert phone.pinning("all", a_phone(1800, 0), told.append) == ("", False)
+    assert affinity.pinning(None, a_phone(1800, 2800), told.append) == ("2", False)
+    assert affinity.pinning("all", a_phone(1800, 0), told.append) == ("", False)
     assert told == []
-    assert phone.pinning(None, a_phone(1800, 0), told.append) == ("", True)
+    assert affinity.pinning(None, a_phone(1800, 0), told.append) == ("", True)
     (line,) = told
     assert "android-x-1234 does not tell how fast its cores are, so its runs are not pinned" in line
     for chosen in ("big", "little"):
         with pytest.raises(UserError, match="does not tell how fast its cores are; give --affinity all"):
-            phone.pinning(chosen, a_phone(1800, 0))
+            affinity.pinning(chosen, a_phone(1800, 0))
 
 
-def listed(standin: StandIn, *serials: str, number: str = "18131FDF6003JT") -> tuple[adb.Phone, ...]:
+def listed(standin: StandIn, *serials: str, number: str = "18131FDF6003JT") -> tuple[Phone, ...]:
     """The phones of these serial numbers, which are one."""
     properties = standin.folder / "bin/getprop"
     properties.write_text(
         properties.read_text().replace("[ro.soc.model]", f"[ro.serialno]: [{number}]\n[ro.soc.model]")
     )
     standin.devices(*(f"{serial} device model:Loop_Device transport_id:1" for serial in serials))
-    return adb.Adb(standin.client).phones()
+    return connected_phones.phones(adb.Adb(standin.client))
 
 
 @pytest.mark.parametrize("network", ["192.168.1.7:41321", "adb-18131F-aB (2)._adb-tls-connect._tcp"])
 def test_one_phone_by_cable_and_by_network_is_one(tmp_path, network: str) -> None:
     told: list[str] = []
     phones = listed(StandIn(tmp_path / "phone"), network, "18131FDF6003JT", "10.0.0.7:5555")
-    (one,) = phone.distinct(phones, told.append)
+    (one,) = connected_phones.distinct(phones, told.append)
     assert one.serial == "18131FDF6003JT"
     assert [line.partition(", since it is")[0] for line in told] == [
         f"left out: {network}",
@@ -346,27 +347,27 @@ def test_one_phone_by_cable_and_by_network_is_one(tmp_path, network: str) -> Non
 def test_two_phones_are_two_and_one_that_does_not_answer_is_kept(tmp_path) -> None:
     told: list[str] = []
     both = [*listed(StandIn(tmp_path / "a"), "A"), *listed(StandIn(tmp_path / "b"), "B", number="18131FDF6003JU")]
-    assert phone.distinct(both, told.append) == tuple(both)
+    assert connected_phones.distinct(both, told.append) == tuple(both)
     gone = StandIn(tmp_path / "c")
     silent = listed(gone, "C", "D")
     gone.write("trouble.shell", "error: closed\n")
     gone.devices()
-    assert phone.distinct(silent, told.append) == silent
+    assert connected_phones.distinct(silent, told.append) == silent
     assert told == []
 
 
 def test_masks_that_cannot_be() -> None:
     with pytest.raises(UserError, match="does not tell how fast its cores are; give --affinity all"):
-        phone.affinity("big", a_phone(1800, 0))
+        affinity.mask_of("big", a_phone(1800, 0))
     with pytest.raises(UserError, match="affinity 1f has cores that android-x-1234 lacks; its 4 are f"):
-        phone.affinity("1f", a_phone(1, 1, 1, 1))
+        affinity.mask_of("1f", a_phone(1, 1, 1, 1))
     for wrong in ("bigg", "0", "", "-1", "f0 g", "f" * 17):
         with pytest.raises(UserError, match="affinity must be big, little, all or a mask of cores as f0"):
-            phone.parse_mask(wrong)
+            affinity.parse_mask(wrong)
 
 
-def reading(caps: tuple[int, ...] = (), **state) -> phone.Reading:
-    return phone.Reading(DeviceState(**state), caps)
+def reading(caps: tuple[int, ...] = (), **state) -> phone_facts.Reading:
+    return phone_facts.Reading(DeviceState(**state), caps)
 
 
 def test_only_what_could_be_found_out_is_flagged() -> None:
@@ -414,7 +415,7 @@ class Clock:
         self.now += seconds
 
 
-def cooled(readings: list[phone.Reading], seconds: float) -> tuple[guards.Cooled, list[DeviceState]]:
+def cooled(readings: list[phone_facts.Reading], seconds: float) -> tuple[guards.Cooled, list[DeviceState]]:
     clock, told = Clock(), []
     following = iter([*readings, *[readings[-1]] * 100])
     found = guards.cool_down(

@@ -15,7 +15,7 @@ from tfcompact.frameworks import keras, tf
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
 from tfcompact.networks import rewrite
 from tfcompact.records.artifact import Normalization
-from tfcompact.sensitivity import float_layers, layer_ranking, study
+from tfcompact.sensitivity import float_layers, layer_ranking, sensitivity_tables, study
 from tfcompact.tflite import divergence, flatbuffer, float_islands, runtime
 from tfcompact.tflite.classifier import Classifier
 
@@ -228,7 +228,7 @@ def test_only_with_its_readers_is_a_layer_freed_of_a_bad_range(lowered, parts):
     files = [integer, *(kept(integer, parts, ["filter"], weights, readers=readers) for readers in (False, True))]
     expected = lowered(IMAGES).numpy()
     before, alone, both = (
-        divergence.sqnr_db(expected, float_layers._logits(_with_metadata(file), PIXELS, ("logits",)))
+        divergence.sqnr_db(expected, float_layers.logits_of(_with_metadata(file), PIXELS, ("logits",)))
         for file in files
     )
     assert abs(alone - before) < 2
@@ -248,7 +248,7 @@ def test_with_everything_kept_it_is_the_float_network(integer, parts, qat, lower
     content = _with_metadata(kept(integer, parts, list(parts), net.weights, readers=True))
     assert not [t for t in flatbuffer.tensors(content) if t.is_constant and t.dtype == "int8"]
     assert "DEQUANTIZE" in flatbuffer.operators(content)  # of the image
-    found = float_layers._logits(content, PIXELS, ("logits",))
+    found = float_layers.logits_of(content, PIXELS, ("logits",))
     assert divergence.sqnr_db(lowered(IMAGES).numpy(), found) > 80
 
 
@@ -277,7 +277,7 @@ def test_weights_of_another_run_are_refused(integer, parts, qat):
 def test_the_ranking_is_printed_with_what_each_layer_is(ranking):
     for width in (45, 110):
         console = Console(file=io.StringIO(), width=width, color_system=None)
-        table, summary, legend = study.ranking_table(ranking, 5, width)
+        table, summary, legend = sensitivity_tables.ranking_table(ranking, 5, width)
         console.print(table, summary, legend, sep="\n", highlight=False)
         lines = console.file.getvalue().splitlines()
         assert max(map(len, lines)) <= width
@@ -286,7 +286,7 @@ def test_the_ranking_is_printed_with_what_each_layer_is(ranking):
         ]
         assert f"all {len(ranking.rows)} together" in " ".join(lines)
         assert f"{len(ranking.rows) - 5} not shown" in " ".join(" ".join(lines).split())
-    assert "Not shown: " in study.ranking_table(ranking, 5, 45)[2]
+    assert "Not shown: " in sensitivity_tables.ranking_table(ranking, 5, 45)[2]
 
 
 def test_options_say_what_is_allowed(tmp_path, monkeypatch):
@@ -305,14 +305,14 @@ def test_options_say_what_is_allowed(tmp_path, monkeypatch):
         study.Config(json=tmp_path / "nosuch" / "x.json")
 
 
-def test_a_directory_that_is_no_quantize_run_is_refused(tmp_path, capsys):
+def test_a_run_that_holds_no_quantized_network_is_refused(tmp_path, capsys):
     folder = tmp_path / "net" / "fit-1"
     folder.mkdir(parents=True)
     assert main.main(["sensitivity", str(folder)]) == 2
     assert "no finished run net/fit-1" in capsys.readouterr().err
     (folder / "provenance.json").write_text(json.dumps({"finished": "2025", "inputs": {"parent": None}}))
     assert main.main(["sensitivity", str(folder)]) == 2
-    assert "runs/<model>/quantize-<key>" in capsys.readouterr().err
+    assert "net/fit-1 holds no quantized network; give a run that does" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.records import backends
 from tfcompact.records.artifact import Artifact, Normalization, Quantization
 from tfcompact.records.device import Device, DeviceState
 from tfcompact.records.measurement import SCHEMA, Accuracy, ColdStart, Measurement, OperatorTime, OutputCheck, Summary
@@ -145,11 +146,23 @@ def test_an_emulated_device_has_no_latency(times: dict) -> None:
         measurement(**(emulated | {"wall_ms": (), "process_ms": ()} | times))
 
 
-def test_the_proxy_and_emulation_belong_together() -> None:
-    with pytest.raises(UserError, match="arm64_insn_proxy, and nothing else"):
-        measurement(backend="arm64_insn_proxy", wall_ms=(), process_ms=())
-    with pytest.raises(UserError, match="arm64_insn_proxy, and nothing else"):
-        measurement(device=dataclasses.replace(HOST, kind="emulated"), wall_ms=(), process_ms=())
+@pytest.mark.parametrize("backend", backends.TABLE, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("kind", ["host", "android", "emulated"])
+def test_a_back_end_runs_on_one_kind_of_device(backend, kind: str) -> None:
+    row = {"device": dataclasses.replace(HOST, kind=kind), "backend": backend.name, "wall_ms": (), "process_ms": ()}
+    if kind == backend.device:
+        assert measurement(**row).backend == backend.name
+    else:
+        with pytest.raises(UserError, match=f"{backend.name} runs on a device of kind {backend.device}, not {kind}"):
+            measurement(**row)
+
+
+def test_an_unknown_back_end_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="no back end named 'benchmark'; did you mean benchmark_model"):
+        measurement(backend="benchmark")
+    assert [backends.default(kind).name for kind in ("host", "android", "emulated")] == [
+        "ai_edge_litert", "native", "arm64_insn_proxy"
+    ]  # fmt: skip
 
 
 def test_rows_of_schema_1_are_still_read() -> None:
@@ -167,12 +180,12 @@ def test_what_may_differ_between_rows_is_in_their_names() -> None:
         {"affinity": "f0"},
         {"affinity": "0f"},
         {"mode": "sustained"},
-        {"backend": "native"},
+        {"backend": "litert_app"},
         {"threads": 2},
     )
-    rows = [measurement(device=android, **changes) for changes in options]
+    rows = [measurement(**{"device": android, "backend": "native"} | changes) for changes in options]
     assert len({row.key for row in rows}) == len(options)
-    assert rows[1].key == "abababab-android-a-xnnpack-1t-f0"
+    assert rows[1].key == "abababab-android-a-native-xnnpack-1t-f0"
 
 
 def test_percentiles_of_a_summary() -> None:

@@ -8,6 +8,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 
+class Kept:
+    """Keeps rows and logs in memory; `then` hears of each row. What failed is in `failed`, by its key."""
+
+    def __init__(self, then=lambda row, log: None) -> None:
+        self.rows, self.failed, self.then = [], {}, then
+
+    def row(self, row, log=None) -> None:
+        self.rows.append((row, log))
+        self.then(row, log)
+
+    def failure(self, key: str, log: str) -> Path:
+        self.failed[key] = log
+        return Path(f"{key}.failed.log")
+
+
 class StandIn:
     """The stand-in client with one phone, in a folder of its own; `client` is to be given as adb's path."""
 

@@ -29,7 +29,7 @@ from tfcompact import models
 from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, wrapping
 from tfcompact.export.converter import convert
 from tfcompact.frameworks import keras, silenced, tf
-from tfcompact.measure.host import this_device
+from tfcompact.measure.this_computer import this_device
 from tfcompact.records.artifact import Normalization
 from tfcompact.tflite import flatbuffer, runtime
 

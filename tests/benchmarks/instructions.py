@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfcompact.errors import UserError
-from tfcompact.measure.backends import emulated
+from tfcompact.measure.backends import arm_processors, instruction_proxy, runner_answer
 from tfcompact.measure.backends.bundle import build_bundle
 
 CPUS = ("cortex-a53", "cortex-a76")
@@ -50,11 +50,11 @@ class Counts:
 
     def of(self, path: Path, cpu: str, delegate: str, repeats: int) -> list[int]:
         """The counts of this file, `repeats` of them; those that are missing are taken now."""
-        program = f"{build_bundle().digest[:12]}-{emulated.build_plugin(cpu).name.rpartition('-')[2]}"
+        program = f"{build_bundle().digest[:12]}-{instruction_proxy.build_plugin(cpu).name.rpartition('-')[2]}"
         key = f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-{cpu}-{delegate}-{program}"
         found = self._kept.get(key, [])
         while len(found) < repeats:
-            found = [*found, emulated.instructions(path, cpu, delegate)]
+            found = [*found, instruction_proxy.instructions(path, cpu, delegate)]
             self._kept[key] = found
             self._save()
         return found[:repeats]
@@ -70,8 +70,8 @@ def main() -> int:
     """Counts and prints; 1 where repeats differ, 2 where something is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="LABEL=PATH or PATH; the default set unless given")
-    parser.add_argument("--cpus", nargs="+", default=CPUS, choices=sorted(emulated.PROCESSORS))
-    parser.add_argument("--delegate", default="xnnpack", choices=emulated.DELEGATES)
+    parser.add_argument("--cpus", nargs="+", default=CPUS, choices=sorted(arm_processors.PROCESSORS))
+    parser.add_argument("--delegate", default="xnnpack", choices=instruction_proxy.DELEGATES)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/instructions"), help="the default set's files")
     parser.add_argument("--exports", type=Path, default=Path("runs/leaderboard"), help="a leaderboard's directory")
@@ -80,8 +80,8 @@ def main() -> int:
     counts = Counts(options.kept or options.folder / "counts.json")
     try:
         tables = [given(options.files)] if options.files else default_set(options.folder, options.exports)
-        device = emulated.InstructionProxy(options.cpus[0]).device
-        print(f"{device.system}, {emulated.RUNTIME}, delegate {options.delegate}, 1 thread, batch 1; ", end="")
+        device = instruction_proxy.InstructionProxy(options.cpus[0]).device
+        print(f"{device.system}, {runner_answer.RUNTIME}, delegate {options.delegate}, 1 thread, batch 1; ", end="")
         print(f"each count taken {options.repeats} times")
         unequal = [line for table in tables for line in show(table, options, counts)]
     except UserError as error:

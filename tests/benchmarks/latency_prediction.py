@@ -22,7 +22,7 @@ import numpy as np
 
 from tfcompact.export.candidate import int8_file, keeping
 from tfcompact.files import write_json
-from tfcompact.latency import cost_table, making, meters
+from tfcompact.latency import cost_table, meters, table_making
 from tfcompact.models import space
 
 SPACE = space.Space(
@@ -66,7 +66,7 @@ def main() -> int:
     for name in options.devices:
         meter = meters.HostMeter() if name == "host" else meters.ProxyMeter(name)
         networks = ((file.stem, file.read_bytes()) for file in made_of)
-        table = making.make(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
+        table = table_making.make_table(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
         measured = np.array(_whole(judged, meter, options.cache / f"{name}-whole.json"))
         predicted = np.array([table.predict(file) for file in judged])
         errors = 100 * np.abs(predicted / measured - 1)

@@ -33,6 +33,7 @@ from tfcompact.compress.quantization.norm_as_addition import shifted
 from tfcompact.export import gate
 from tfcompact.frameworks import keras, tf
 from tfcompact.measure import host
+from tfcompact.measure.accuracy import TestImages, accuracy_of
 from tfcompact.networks import rewrite
 from tfcompact.pipeline.pipeline import Pipeline, suitable_px
 from tfcompact.pipeline.recipe import configured
@@ -152,9 +153,9 @@ def tested(name: str, found: dict[str, store.Run], root: Path) -> dict[str, Any]
     row: dict[str, Any] = {"images": data.sizes["test"]}
     for column, (run, format) in made.items():
         artifact = next(a for a in found[run].artifacts if a.format == format)
-        judged: Accuracy = host.accuracy(
+        judged: Accuracy = accuracy_of(
             runtime.LiteModel(found[run].path / artifact.path, threads=2),
-            host.TestImages(batches, "test", data.digest),
+            TestImages(batches, "test", data.digest),
         )
         row[column] = 100 * judged.top1
     record.parent.mkdir(parents=True, exist_ok=True)

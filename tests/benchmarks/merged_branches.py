@@ -22,7 +22,7 @@ from tfcompact import models
 from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
 from tfcompact.export import converter
 from tfcompact.frameworks import keras
-from tfcompact.measure.host import this_device
+from tfcompact.measure.this_computer import this_device
 from tfcompact.models.layers import ChannelSlice
 from tfcompact.networks.rewrite import calls, rewrite
 from tfcompact.records.artifact import Normalization

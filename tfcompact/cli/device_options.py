@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfcompact.cli import arguments
 from tfcompact.errors import UserError
-from tfcompact.measure import host
-from tfcompact.measure.android import fleet
+from tfcompact.measure import any_device, emulation, host
+from tfcompact.measure.android import phone_options
 from tfcompact.options import opt
+from tfcompact.pipeline.target import Target
+from tfcompact.records.device import DeviceKind
+
+IMAGES = tuple(f.name for f in dataclasses.fields(Target) if f.name not in ("model", "runs"))
+"""Options that say which images accuracy is judged on, which no phone is given."""
+CONFIGS: dict[DeviceKind, type[host.Config] | type[phone_options.Config] | type[emulation.Config]] = {
+    "host": host.Config,
+    "android": phone_options.Config,
+    "emulated": emulation.Config,
+}
+
+Owners = Mapping[str, tuple[DeviceKind, ...]]
 
 
-def owners() -> dict[str, tuple[str, ...]]:
-    """Which devices an option of `measure` is for; options that are not in it are for all."""
-    emulated = ("backend", "cpu", "delegates", "formats")
-    found: dict[str, tuple[str, ...]] = {
-        name: ("host",) for name in ("data", "px", "seed", "cache", "skip_unreadable")
-    }
-    for f in dataclasses.fields(host.Config):
-        found[f.name] = ("host",)
-    for f in dataclasses.fields(fleet.Config):
-        found[f.name] = (*found.get(f.name, ()), *(("android",) if f.name != "cpu" else ()))
-    for option in emulated:
-        found[option] = (*found[option], "emulated")
+def owners() -> Owners:
+    """Which kinds of devices an option of `measure` is for; options that are not in it are for all."""
+    found: dict[str, tuple[DeviceKind, ...]] = dict.fromkeys(IMAGES, ("host",))
+    for kind, config in CONFIGS.items():
+        for f in dataclasses.fields(config):
+            found[f.name] = (*found.get(f.name, ()), kind)
     return found
 
 
-def described(owners: dict[str, tuple[str, ...]]) -> list[tuple[str, Any, Any]]:
-    """The options that are a device's own, `(name, type, field)`, each with the device in front of its help."""
-    hints = typing.get_type_hints(fleet.Config)
-    return [
-        (f.name, hints[f.name], opt(f.default, f"{owners[f.name][0]}: {f.metadata['help']}"))
-        for f in dataclasses.fields(fleet.Config)
-        if "host" not in owners[f.name]
-    ]
+def described(owners: Owners) -> list[tuple[str, Any, Any]]:
+    """The options that are a device's own, `(name, type, field)`, each with its devices in front of its help."""
+    found = {}
+    for kind, config in CONFIGS.items():
+        hints = typing.get_type_hints(config)
+        for f in dataclasses.fields(config):
+            if owners[f.name][0] == kind != "host":
+                kinds = ", ".join(owners[f.name])
+                found[f.name] = (f.name, hints[f.name], opt(f.default, f"{kinds}: {f.metadata['help']}"))
+    return list(found.values())
 
 
 def given(options: Any, words: Sequence[str]) -> set[str]:
@@ -46,7 +54,7 @@ def given(options: Any, words: Sequence[str]) -> set[str]:
     return {f.name for f in dataclasses.fields(options) if _flags(f.name) & typed}
 
 
-def refuse_foreign(device: str, given: set[str], owners: dict[str, tuple[str, ...]]) -> None:
+def refuse_foreign(device: DeviceKind, given: set[str], owners: Owners) -> None:
     """Raises `UserError` for an option of another device."""
     for option in sorted(given & set(owners)):
         if device not in owners[option]:
@@ -54,15 +62,10 @@ def refuse_foreign(device: str, given: set[str], owners: dict[str, tuple[str, ..
             raise UserError(f"--{option.replace('_', '-')} is an option of --device {of}, not of {device}")
 
 
-def android_config(options: Any, backend_given: bool) -> Any:
-    """The `Config` for phones, or for the emulated one, whose back end is the only one without a phone."""
-    if options.device == "emulated" and not backend_given:
-        options = dataclasses.replace(options, backend=fleet.PROXY)
-    config = arguments.part(options, fleet.Config)
-    if config.emulated != (options.device == "emulated"):
-        there = "emulated" if config.emulated else "android"
-        raise UserError(f"--backend {config.backend} is for --device {there}, not for {options.device}")
-    return config
+def config(options: Any) -> any_device.Config:
+    """How the device that was chosen is measured. Raises `UserError` for options that it cannot meet."""
+    found: any_device.Config = arguments.part(options, CONFIGS[options.device])
+    return found
 
 
 def with_run(options: Any, given: set[str]) -> Any:

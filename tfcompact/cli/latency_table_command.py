@@ -9,7 +9,7 @@ from pathlib import Path
 from tfcompact.cli import arguments, opened
 from tfcompact.errors import UserError
 from tfcompact.export import candidate
-from tfcompact.latency import making, meters
+from tfcompact.latency import meters, table_making
 from tfcompact.latency.meters import Config
 from tfcompact.models.space import Space
 from tfcompact.options import opt
@@ -44,9 +44,9 @@ def run(name: str, words: Sequence[str], help: str) -> None:
         Space.load(options.space).covering() if options.space else (),
         px=options.px,
         classes=options.classes,
-        kept=making.networks_of(options.out),
+        kept=table_making.networks_of(options.out),
     )
     with meters.meter(arguments.part(options, Config), log) as meter:
-        table = making.make(networks, meter, options.out, extend=options.extend, log=log)
+        table = table_making.make_table(networks, meter, options.out, extend=options.extend, log=log)
     console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
     print(options.out)

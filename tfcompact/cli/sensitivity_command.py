@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from rich.console import Console
+from rich.progress import track
+
+from tfcompact import files
 from tfcompact.cli import arguments, opened
 from tfcompact.options import opt
-from tfcompact.sensitivity import study
+from tfcompact.sensitivity import sensitivity_tables, study
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,26 @@ def run(name: str, words: Sequence[str], help: str) -> None:
     """Prints the ranking of layers, and writes what was asked for."""
     options = arguments.parse(arguments.command(Run, study.Config, Images), name, words, help)
     config, console = arguments.part(options, study.Config), opened.console()
-    found = study.finished(options.run)
-    data = study.open_data(found, options.data, options.cache, options.skip_unreadable, console)
-    study.sensitivity(found, config, data, console)
+    found = study.quantized_run(options.run)
+
+    def log(line: str) -> None:
+        console.print(line, highlight=False, markup=False)
+
+    data = study.open_data(found, options.data, options.cache, options.skip_unreadable, log)
+    work = study.Study(found, data, config)
+    ranking = work.ranking(_bar)
+    table, summary, legend = sensitivity_tables.ranking_table(ranking, config.limit, console.width)
+    console.print(f"{found.model} {found.name}\n", table, f"\n{summary}\n", legend, sep="\n", highlight=False)
+    comparison = work.comparison(ranking) if config.keep_float else None
+    if comparison is not None:
+        out, table = work.write(comparison), sensitivity_tables.files_table(comparison.rows)
+        console.print(f"\nkept float: {', '.join(comparison.kept)}\n", table, sep="\n", highlight=False)
+        log(f"\n{sensitivity_tables.FILES_LEGEND}\n{out}")
+    if config.json:
+        files.write_json(config.json, study.as_json(found, ranking, comparison))
+
+
+def _bar(units: Sequence[Any]) -> Iterable[Any]:
+    """The units, with a bar of progress where a person is watching."""
+    console = Console(stderr=True)
+    return track(units, "layers", console=console, transient=True, disable=not console.is_terminal)

@@ -1,7 +1,7 @@
 """What a network costs on a device, as the sum of what its operators cost there: prediction without measuring.
 
 A `Table` holds, for one device and setting, the cost of every operator that was measured as a file of its own
-(`measure.latency_table` makes tables). The cost of a whole file is then
+(`table_making` makes tables). The cost of a whole file is then
 
     invoke + partition * (pieces that XNNPACK runs) + the sum over operators of (cost alone - its own overhead)
 
@@ -9,8 +9,8 @@ where `invoke` is what any run of any file costs and `partition` what entering X
 copies of one tiny operator. Nothing is fitted to whole networks. An operator's overhead, alone, is `invoke`, and
 `partition` where XNNPACK runs it.
 
-What is priced are the `parts` of a file: operators, or several that XNNPACK makes one of. A table of an emulated
-processor counts instructions and can never say ms.
+What is priced are the parts of a file (`tflite.fused_groups`): operators, or several that XNNPACK makes one of. A
+table of an emulated processor counts instructions and can never say ms.
 
 Where the sum errs: alone, an operator finds its weights in the caches. In a network whose weights exceed them it does
 not, and takes longer than a table in ms says; instructions know no caches.
@@ -151,7 +151,7 @@ class Table(Record):
         return [c for c in dict.fromkeys(network.configurations) if c not in self.alone]
 
     def to_json(self) -> dict[str, Any]:
-        """As `Record.to_json`, the rows sorted, so that equal tables are equal files."""
+        """The table as plain dicts, its rows sorted, so that equal tables are equal files."""
         rows = {key: self.alone[key]._asdict() for key in sorted(self.alone)}
         return super().to_json() | {"alone": rows}
 
@@ -204,7 +204,7 @@ def _is_number(value: Any) -> bool:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's: the correlation of the ranks, equal values sharing theirs; 1 where both order alike."""
+    """Spearman's rank correlation, where equal values share their rank: 1 where both order alike."""
 
     def ranks(values: Sequence[float]) -> np.ndarray:
         _, place, count = np.unique(values, return_inverse=True, return_counts=True)

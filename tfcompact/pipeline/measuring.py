@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 
-from tfcompact.data.imageset import ImageSet
 from tfcompact.errors import UserError
-from tfcompact.measure import host
-from tfcompact.measure.android import fleet, phone_options
-from tfcompact.records.measurement import Measurement
-from tfcompact.runs import measurements, store
+from tfcompact.measure import any_device
+from tfcompact.measure.accuracy import TestImages
+from tfcompact.measure.measurer import Log, Measured, quiet
+from tfcompact.pipeline.subject import Subject
+from tfcompact.runs import store
 
 
-def export_run(root: Path, model: str, name: str | None) -> store.Run:
-    """The export run called `name`, or the newest of `model`. Raises `UserError` where there is none."""
+def measured(
+    subject: Subject, config: any_device.Config | None = None, parent: str | None = None, log: Log = quiet
+) -> Measured:
+    """The rows of every file of the newest export (or of `parent`), saved beside the runs, and what failed.
+
+    By the type of `config` it is this machine that is measured (unless another is given), with test accuracy, or
+    phones, or an emulated processor. Raises `UserError` where nothing could be measured at all.
+    """
+    root = subject.target.runs
+    run = export_run(subject, parent)
+    return any_device.measure_run(run, root, config, test_images=lambda: images_to_test(subject, run), log=log)
+
+
+def export_run(subject: Subject, name: str | None) -> store.Run:
+    """The export run called `name`, or the newest. Raises `UserError` where there is none."""
+    root, model = subject.target.runs, subject.spec.name
     if name is not None:
         run = store.find(root, model, name)
         if not run.artifacts:
@@ -28,30 +41,13 @@ def export_run(root: Path, model: str, name: str | None) -> store.Run:
     return newest
 
 
-def measured(
-    run: store.Run,
-    root: Path,
-    config: host.Config | phone_options.Config,
-    images: Callable[[store.Run], ImageSet],
-    log: Callable[[str], None],
-) -> list[Measurement]:
-    """The rows of every file of the run, saved under `root`."""
-    if isinstance(config, phone_options.Config):
-        return list(fleet.measure_run(run, root, config, log).rows)
-    data, px = images(run), run.px
-    count = min(data.sizes["test"], config.images or data.sizes["test"])
+def images_to_test(subject: Subject, run: store.Run) -> TestImages:
+    """The test split of the run's images, batch by batch."""
+    data = subject.images(run)
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        count = data.sizes["test"]
         for start in range(0, count, 256):
-            yield data.arrays("test", px=px, start=start, limit=min(start + 256, count))
+            yield data.arrays("test", px=run.px, start=start, limit=min(start + 256, count))
 
-    test = host.TestImages(batches, "test", data.digest)
-    subjects = [
-        host.Subject(run.path / artifact.path, artifact, threads, config.delegate, test, config.softmax)
-        for threads in config.threads
-        for artifact in run.artifacts
-    ]
-    rows = host.measure_interleaved(subjects, config)
-    for row in rows:
-        measurements.save_measurement(root, row)
-    return rows
+    return TestImages(batches, "test", data.digest)

@@ -17,15 +17,14 @@ from tfcompact.data.imageset import ImageSet
 from tfcompact.errors import UserError
 from tfcompact.export import gate
 from tfcompact.frameworks import keras
-from tfcompact.measure import host
-from tfcompact.measure.android import phone_options
+from tfcompact.measure import any_device
+from tfcompact.measure.measurer import Measured
 from tfcompact.pipeline import exporting, measuring
 from tfcompact.pipeline.identity import about, inputs_of, recorded
 from tfcompact.pipeline.recipe import configured_steps
 from tfcompact.pipeline.subject import Subject
 from tfcompact.pipeline.target import Target
 from tfcompact.records.artifact import Normalization
-from tfcompact.records.measurement import Measurement
 from tfcompact.runs import lineage, store
 from tfcompact.stages.contract import Stage
 from tfcompact.training.context import Context, Loaded
@@ -101,16 +100,9 @@ class Pipeline:
         made = exporting.Export(before, self.spec, config, data, self.load, self.log)
         return recorded(self.target.runs, self.spec, inputs, facts, made.write, self.console)
 
-    def measure(
-        self, config: host.Config | phone_options.Config | None = None, parent: str | None = None
-    ) -> list[Measurement]:
-        """Latency, memory and test accuracy on this machine of every file of the newest export (or of `parent`).
-
-        All files are timed in turns, so that they see the same machine. The rows are saved under `runs`. With the
-        config of phones it is done on phones, or emulated, and without accuracy; what fails there is printed.
-        """
-        run = measuring.export_run(self.target.runs, self.spec.name, parent)
-        return measuring.measured(run, self.target.runs, config or host.Config(), self.images, self.log)
+    def measure(self, config: any_device.Config | None = None, parent: str | None = None) -> Measured:
+        """What `measuring.measured` gives: rows of the newest export, or of `parent`, and what failed."""
+        return measuring.measured(self.subject, config, parent, self.log)
 
     def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> store.Run:
         """The export run at the end of a recipe: its steps, export, and measurements on this machine.

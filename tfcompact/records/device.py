@@ -7,16 +7,19 @@ from typing import Literal
 
 from tfcompact.records.record import Record
 
+DeviceKind = Literal["host", "android", "emulated"]
+"""This computer, a phone, or a processor that is emulated: it has no latency."""
+
 
 @dataclass(frozen=True)
 class Device(Record):
-    """Where a measurement was taken. `kind` is `host`, `android` or `emulated`.
+    """Where a measurement was taken.
 
     `name` is fit for a file name. `soc` and `fingerprint` are an Android device's own words for its chip and its
     system's build; they are empty elsewhere.
     """
 
-    kind: Literal["host", "android", "emulated"]
+    kind: DeviceKind
     name: str
     processor: str
     cores: int

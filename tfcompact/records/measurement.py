@@ -1,4 +1,4 @@
-"""The things that flow through the pipeline. No TensorFlow here."""
+"""What was measured of a file on a device: one row, for this computer, for phones and for emulated processors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tfcompact.errors import UnknownName, UserError
+from tfcompact.errors import UserError
+from tfcompact.records import backends
 from tfcompact.records.device import Device, DeviceState
 from tfcompact.records.record import Record
 
@@ -80,8 +81,7 @@ class Accuracy(Record):
 SCHEMA = 2
 READABLE = (1, 2)
 """Schema 1 had no back ends but this computer's, and none of the fields after `instructions`."""
-BACKENDS = ("ai_edge_litert", "benchmark_model", "litert_app", "native", "arm64_insn_proxy")
-"""What ran a file: the Python runtime of this computer, or one of the four of `measure.android`."""
+THIS_COMPUTERS = backends.default("host").name
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class Measurement(Record):
     """One artifact on one device: the row that reports, plots, the app and Android share.
 
     `wall_ms` and `process_ms` hold every timed run in order, none dropped; times exclude pre- and post-processing.
-    A back end that keeps no samples gives a `summary` instead. A device of kind `emulated` has no latency: no field
-    in ms may be filled, only `instructions` of one inference. `validity` names what could make the row misleading,
-    and whether it was so (`{"throttled": false, ...}`). `affinity` is the mask of cores in hexadecimal that the runs
-    were pinned to, empty where they were not; `command` the exact command line, `log` the file beside the row with
-    all that the back end said. `mode` is `sustained` where runs followed each other for minutes, to see throttling.
-    Without `softmax` the runs that were timed end at the logits.
+    A back end that keeps no samples gives a `summary` instead, and one that takes no times, of an emulated device,
+    may fill no field in ms, only `instructions` of one inference. `validity` names what could mislead a reader of the
+    row, and whether it was so (`{"throttled": false, ...}`). `affinity` is the mask of cores in hexadecimal that
+    runs were pinned to, empty where they were not; `command` the exact command line, `log` the file beside the row
+    with all that the back end said. `mode` is `sustained` where runs followed each other for minutes, to
+    see throttling. Without `softmax` the runs that were timed end at the logits.
     """
 
     schema: int
@@ -120,7 +120,7 @@ class Measurement(Record):
     started: str
     validity: dict[str, bool] = field(default_factory=dict)
     instructions: int | None = None
-    backend: str = "ai_edge_litert"
+    backend: str = THIS_COMPUTERS
     mode: Literal["burst", "sustained"] = "burst"
     summary: Summary | None = None
     cold: ColdStart | None = None
@@ -137,20 +137,21 @@ class Measurement(Record):
         if self.schema not in READABLE:
             known = " and ".join(map(str, READABLE))
             raise UserError(f"this measurement has schema {self.schema}; this tfcompact reads {known}")
-        if self.backend not in BACKENDS:
-            raise UnknownName("back end", self.backend, BACKENDS)
-        emulated = self.device.kind == "emulated"
-        if emulated and (self.wall_ms or self.process_ms or self.summary or self.cold or self.operators):
+        backend = backends.facts(self.backend)
+        if backend.device != self.device.kind:
+            raise UserError(
+                f"back end {backend.name} runs on a device of kind {backend.device}, not {self.device.kind}"
+            )
+        times = (self.wall_ms, self.process_ms, self.summary, self.cold, self.operators)
+        if not backend.timed and any(times):
             raise UserError("an emulated device has no latency; its samples and every other time must be empty")
-        if emulated != (self.backend == "arm64_insn_proxy"):
-            raise UserError("arm64_insn_proxy, and nothing else, runs on a device of kind emulated")
         if not all(math.isfinite(t) and t >= 0 for t in (*self.wall_ms, *self.process_ms)):
             raise UserError("latency samples must be finite and not negative")
 
     @property
     def key(self) -> str:
         """The file name, without suffix, under which this row is kept."""
-        backend = "" if self.backend == "ai_edge_litert" else f"{self.backend}-"
+        backend = "" if self.backend == THIS_COMPUTERS else f"{self.backend}-"
         parts = (self.affinity, self.mode, "" if self.softmax else "logits")
         rest = "".join(f"-{part}" for part in parts if part not in ("", "burst"))
         return f"{self.artifact_sha256[:8]}-{self.device.name}-{backend}{self.delegate}-{self.threads}t{rest}"

@@ -8,7 +8,7 @@ variables, and so are the kernels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """That of its first layer."""
+        """The name of its first layer."""
         return self.layers[0]
 
 
@@ -169,16 +169,17 @@ class Switches:
             switch.assign(outputs is None or name in outputs or name == INPUT)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Of normalized `images`, `[n, px, px, 3]`: float32 `[n, classes]`."""
+        """The logits, float32 `[n, classes]`, of normalized `images` `[n, px, px, 3]`."""
         parts = [self._run(tf.constant(images[i : i + BATCH])).numpy() for i in range(0, len(images), BATCH)]
         return np.concatenate(parts)
 
 
-def rank(qat: Any, images: np.ndarray, progress: Any = iter) -> Ranking:
-    """What each unit's roundings do alone to the logits of normalized `images` `[n, px, px, 3]`, worst first.
+def rank(qat: Any, images: np.ndarray, progress: Callable[[Sequence[Unit]], Iterable[Unit]] = iter) -> Ranking:
+    """The ranking of all units by what their roundings do alone to the logits of normalized `images`, worst first.
 
-    The order is by SQNR, then agreement. The reference is the same network with nothing rounded. Of a run without
-    training this is its float parent; otherwise training has moved the weights, which is no damage of rounding.
+    `images` are `[n, px, px, 3]`. The order is by SQNR, then agreement. The reference is the same network with
+    nothing rounded. Of a run without training this is its float parent; otherwise training has moved the weights,
+    which is no damage of rounding.
     `progress` wraps the iteration over the units.
     """
     network = Switches(qat)
@@ -197,7 +198,7 @@ def rank(qat: Any, images: np.ndarray, progress: Any = iter) -> Ranking:
         return Damage(unit, *both, kernel_db if kernel else None, output_db if unit.roundings else None)
 
     # A gate before a concatenation, say, is rounded by that.
-    rounded: Iterable[Unit] = [unit for unit in units(qat) if unit.has_kernel or unit.roundings]
+    rounded = [unit for unit in units(qat) if unit.has_kernel or unit.roundings]
     rows = sorted((damage(unit) for unit in progress(rounded)), key=lambda row: (row.sqnr_db, row.agreement))
     network.round(None, None)
     logits = network.logits(images)
@@ -206,6 +207,7 @@ def rank(qat: Any, images: np.ndarray, progress: Any = iter) -> Ranking:
 
 
 def _judged(reference: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """The SQNR in dB, and the share of images with the same class."""
     return divergence.sqnr_db(reference, logits), float(np.mean(logits.argmax(1) == reference.argmax(1)))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tfcompact.measure.android.phone import Reading
+from tfcompact.measure.android.phone_facts import Reading
 from tfcompact.records.device import DeviceState
 
 LOW_PERCENT = 20
@@ -19,8 +19,10 @@ POLL_S = 5.0
 
 @dataclass(frozen=True)
 class Cooled:
-    """How a wait for cool-down ended: the last reading, the seconds it took, and whether the device is cool; None
-    where it tells neither status nor temperature, and so cannot be waited for."""
+    """How a wait for cool-down ended: the last reading, the seconds it took, and whether the device is cool.
+
+    That is None where it tells neither status nor temperature, and so cannot be waited for.
+    """
 
     reading: Reading
     seconds: float
@@ -43,8 +45,11 @@ def cool_down(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], bool | None] = time.sleep,
 ) -> Cooled:
-    """Waits until the device is cool, for at most so many seconds. `read` asks it; `waiting` is told once that it is
-    not. The wait ends where `sleep` says True, as `threading.Event.wait` does when the event is set."""
+    """Waits until the device is cool, for at most so many seconds, and says how that ended.
+
+    `read` asks the device; `waiting` is told once that it is not cool. The wait ends where `sleep` says True, as
+    `threading.Event.wait` does when the event is set.
+    """
     start = clock()
     told = False
     while True:
@@ -65,7 +70,7 @@ def flags(before: Reading, after: Reading, cool: bool | None) -> dict[str, bool]
     `throttled`: a thermal status other than none before or after. `frequency_dropped`: a core was allowed less after
     than before. `frequency_scaled`: a governor other than performance,
     as on this computer. `charging`, `battery_saver`, `screen_on`, `airplane_mode_off`: at either end. `low_battery`:
-    less than `LOW_PERCENT`.
+    less than `LOW_PERCENT`. `not_cooled`: the wait before was not long enough.
     """
     ends = (before.state, after.state)
     found: dict[str, bool | None] = {

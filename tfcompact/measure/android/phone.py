@@ -1,328 +1,256 @@
-"""What an Android device says of itself: its chip and system, and its state just before or after a run.
+"""One phone through the `adb` client: run a command, bring a file, fetch a file, each with one clear error.
 
-One call reads everything that a question needs; what it says is taken apart by functions of text alone. Each says
-which of Android's forms it knows, and gives None, or nothing, where the device did not say. No TensorFlow here.
+Nothing here knows what is measured. Commands that only look, and the bringing of files, are tried again where the
+connection broke; a command that runs something (`Phone.shell`) is not. No TensorFlow here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NoReturn, TypeVar
 
 from tfcompact.errors import UserError
-from tfcompact.measure.android.adb import AdbError, Result
-from tfcompact.records.device import Device, DeviceState
+from tfcompact.measure.android import adb
+from tfcompact.measure.android.adb import ANSWER_S, Adb, AdbError, DeviceGone, DiskFull, Result, TimedOut
 
-AFFINITIES = ("big", "little", "all")
+Answer = TypeVar("Answer")
 
-
-class Asked(Protocol):
-    """What is needed of `adb.Phone` here."""
-
-    serial: str
-
-    def ask(self, command: str, timeout_s: float = ...) -> Result:
-        """Runs a command that only looks."""
-
-
-One = TypeVar("One", bound=Asked)
+DIRECTORY = "/data/local/tmp/tfcompact"
+"""Where our files live on a device. The shell's user may write and run files under /data/local/tmp only."""
+ATTEMPTS = 3
+PAUSE_S = 1.0
+"""Before a second attempt; before the third, twice as long."""
+SLOWEST_MB_S = 1.0
+"""What is allowed for in the time limit of a transfer, in 10^6 bytes a second: USB 2 gives some 30, a bad radio 2."""
+KEEP_DAYS = 30
+"""How long a file stays on a device that nothing asks for any more."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What does not change of a device. `max_khz` has one entry a core, 0 where the kernel does not tell."""
+class Phone:
+    """One device, ready or not: every method raises `DeviceGone` or another `AdbError` where it is not."""
 
-    device: Device
-    abi: str
-    sdk: int | None
-    max_khz: tuple[int, ...]
+    def __init__(self, adb: Adb, serial: str) -> None:
+        self.adb = adb
+        self.serial = serial
 
-    @property
-    def all_cores(self) -> int:
-        """The mask of all cores."""
-        return (1 << self.device.cores) - 1
+    def shell(self, command: str, timeout_s: float = 60.0) -> Result:
+        """Runs a line of shell on the device, once, with its own exit status and both of its outputs.
 
-    @property
-    def tells_speeds(self) -> bool:
-        """Whether it is known of every core how fast it is."""
-        return bool(self.max_khz) and all(self.max_khz)
+        Raises `DeviceGone` where the device went away before the command ended, `TimedOut` after `timeout_s`
+        seconds. A status that is not 0 is the caller's to judge.
+        """
+        line = _WRAPPED.format(command=command, end=_END)
+        doing = f"running {adb.short([command])}"
+        result = self.adb.call("shell", "-T", "-n", line, serial=self.serial, timeout_s=timeout_s, doing=doing)
+        end = f"\n{_END}\n"
+        if not result.err.endswith(end):
+            if end in result.out:
+                raise AdbError(f"device {self.serial} is older than Android 7, whose adbd gives no exit status")
+            self._lost(result, doing)
+        return Result(result.code, result.out, result.err.removesuffix(end))
 
+    def ask(self, command: str, timeout_s: float = ANSWER_S) -> Result:
+        """What `shell` gives for a command that only looks, which is tried again where the connection broke."""
+        return _again(lambda: self.shell(command, timeout_s))
 
-@dataclass(frozen=True)
-class Reading:
-    """The state of a device at a time. `caps_khz`: the highest frequency each core was allowed then, 0 if unknown."""
-
-    state: DeviceState
-    caps_khz: tuple[int, ...] = ()
-
-
-_CORES = (
-    "cd /sys/devices/system/cpu && cat present; grep -sH '' cpu[0-9]*/cpufreq/cpuinfo_max_freq "
-    "cpu[0-9]*/cpufreq/scaling_max_freq cpu[0-9]*/cpufreq/scaling_cur_freq cpu[0-9]*/cpufreq/scaling_governor"
-)
-_FACTS = {"properties": "getprop", "cores": _CORES}
-_STATE = {
-    "cores": _CORES,
-    "thermal": "dumpsys thermalservice",
-    "battery": "dumpsys battery",
-    "power": "dumpsys power",
-    "airplane": "settings get global airplane_mode_on",
-    "saver": "settings get global low_power",
-}
-
-
-def facts(phone: Asked) -> Facts:
-    """The device's chip, system and cores. Raises `adb.AdbError` where it cannot be asked."""
-    said = _asked(phone, _FACTS)
-    return facts_of(phone.serial, parse_properties(said["properties"]), said["cores"])
-
-
-def read(phone: Asked) -> Reading:
-    """The device's state now. Raises `adb.AdbError` where it cannot be asked."""
-    return reading_of(_asked(phone, _STATE))
-
-
-def distinct(phones: Sequence[One], tell: Callable[[str], None] = lambda line: None) -> tuple[One, ...]:
-    """The phones, each once: one that adb lists by cable and by network is taken by cable; `tell` hears of the other.
-
-    One that cannot be asked now is kept: what it is used for says why.
-    """
-    if len(phones) < 2:
-        return tuple(phones)
-    taken: dict[str, One] = {}
-    for one in sorted(phones, key=lambda one: _by_network(one.serial)):
-        try:
-            name = facts(one).device.name
-        except AdbError:
-            name = one.serial
-        if name in taken:
-            tell(f"left out: {one.serial}, since it is {name} too, which is taken as {taken[name].serial}")
-        else:
-            taken[name] = one
-    return tuple(one for one in phones if one in taken.values())
-
-
-def _by_network(serial: str) -> bool:
-    """Whether it is an address, or a name on the network: `adb-NUMBER-abc._adb-tls-connect._tcp`."""
-    return re.search(r":\d+$|\._adb[a-z-]*\._tcp\.?$", serial) is not None
-
-
-def facts_of(serial: str, properties: Mapping[str, str], cores: str) -> Facts:
-    """The facts in a device's properties and in `parse_cores`' text.
-
-    Its name is `android-`, the model and four hexadecimal digits of the serial number's hash: two phones of one model
-    have two names, and the number itself is not in files that are given on. The number is the phone's own, the same
-    by cable and by network, where it tells it; else `serial`, adb's.
-    """
-
-    def first(*names: str) -> str:
-        return next((properties[name] for name in names if properties.get(name)), "")
-
-    model = first("ro.product.model", "ro.product.vendor.model", "ro.product.system.model")
-    maker = first("ro.soc.manufacturer", "ro.product.manufacturer", "ro.product.brand")
-    soc = first("ro.soc.model", "ro.board.platform", "ro.hardware")
-    number = first("ro.serialno", "ro.boot.serialno") or serial
-    digits = hashlib.sha256(number.encode()).hexdigest()[:4]
-    words = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "unknown"
-    frequencies = parse_cores(cores, "cpuinfo_max_freq")
-    count = core_count(cores)
-    max_khz = tuple(int(frequencies.get(core, 0)) for core in range(count))
-    release, sdk = first("ro.build.version.release"), first("ro.build.version.sdk")
-    abi = first("ro.product.cpu.abi", "ro.product.cpu.abilist").partition(",")[0]
-    speeds = clusters(max_khz)
-    device = Device(
-        kind="android",
-        name=f"android-{words}-{digits}",
-        processor=" ".join(
-            filter(None, (maker if maker.lower() not in soc.lower() else "", soc, f"({speeds})" if speeds else ""))
-        ),
-        cores=count,
-        system=", ".join(filter(None, (f"Android {release} (SDK {sdk})" if release else "Android", abi))),
-        soc=soc,
-        fingerprint=first("ro.build.fingerprint", "ro.system.build.fingerprint", "ro.vendor.build.fingerprint"),
-    )
-    return Facts(device, abi, int(sdk) if sdk.isdigit() else None, max_khz)
-
-
-def reading_of(said: Mapping[str, str]) -> Reading:
-    """The reading in the answers to the six questions: cores, thermal, battery, power, airplane, saver."""
-    cores = said["cores"]
-    current, caps = parse_cores(cores, "scaling_cur_freq"), parse_cores(cores, "scaling_max_freq")
-    governors = parse_cores(cores, "scaling_governor")
-    percent, celsius, charging = parse_battery(said["battery"])
-    state = DeviceState(
-        governors=tuple(governors.get(core, "") for core in range(core_count(cores))) if governors else (),
-        frequencies_khz=tuple(int(current.get(core, 0)) for core in range(core_count(cores))) if current else (),
-        thermal_status=parse_thermal_status(said["thermal"]),
-        thermal_headroom=parse_thermal_headroom(said["thermal"]),
-        battery_percent=percent,
-        battery_celsius=celsius,
-        charging=charging,
-        battery_saver=parse_setting(said["saver"]),
-        screen_on=parse_screen(said["power"]),
-        airplane_mode=parse_setting(said["airplane"]),
-    )
-    return Reading(state, tuple(int(caps.get(core, 0)) for core in range(core_count(cores))) if caps else ())
-
-
-def parse_properties(text: str) -> dict[str, str]:
-    """`getprop`'s lines `[name]: [value]`; a value may go on over several lines."""
-    return dict(re.findall(r"^\[([^\]\n]+)\]: \[(.*?)\]\s*$(?=\n\[|\n*\Z)", text, re.MULTILINE | re.DOTALL))
-
-
-def core_count(text: str) -> int:
-    """The number of cores in the kernel's list `present` (`0-7`, `0,2-3`), the first line; else of those named."""
-    present = text.partition("\n")[0].strip()
-    if re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", present):
-        return max(int(number) for number in re.findall(r"\d+", present)) + 1
-    named = [int(number) for number in re.findall(r"^cpu(\d+)/", text, re.MULTILINE)]
-    return max(named) + 1 if named else 1
-
-
-def parse_cores(text: str, file: str) -> dict[int, str]:
-    """By core, what its cpufreq file of that name holds: lines `cpu4/cpufreq/scaling_governor:schedutil`.
-
-    A core that is switched off has no such file; a value that is not a number is left out where one is due.
-    """
-    found = re.findall(rf"^cpu(\d+)/cpufreq/{file}:\s*(\S+)\s*$", text, re.MULTILINE)
-    return {int(core): value for core, value in found if value.isdigit() or file == "scaling_governor"}
-
-
-def parse_thermal_status(text: str) -> int | None:
-    """Android's thermal status, 0 to 6, of `dumpsys thermalservice` (Android 10 on). None where there is no such."""
-    found = re.search(r"^\s*Thermal Status:\s*(\d+)\s*$", text, re.MULTILINE)
-    return int(found[1]) if found and int(found[1]) <= 6 else None
-
-
-def parse_thermal_headroom(text: str) -> float | None:
-    """The thermal headroom now, 1.0 at severe throttling, of `dumpsys thermalservice`; None without thresholds.
-
-    What Android's `getThermalHeadroom(0)` computes (AOSP, ThermalManagerService: `normalizeTemperature`): the hottest
-    skin sensor's temperature, where 1.0 is its threshold for severe throttling and 0.0 is 30 degrees below.
-    """
-    current = text.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
-    current = current or text.partition("Cached temperatures:")[2].partition("HAL Ready")[0]
-    degrees = r"(-?[\d.]+)"
-    celsius = dict(
-        (name, float(value))
-        for value, name in re.findall(rf"Temperature\{{mValue={degrees}, mType=3, mName=([^,]+),", current)
-    )
-    severe = {}
-    for name, thresholds in re.findall(
-        r"TemperatureThreshold\{mType=3, mName=([^,]+), mHotThrottlingThresholds=\[([^\]]*)\]", text
-    ):
-        values = [float(value) for value in re.findall(r"-?[\d.]+|NaN", thresholds)]
-        if len(values) > 3 and math.isfinite(values[3]):  # none, light, moderate, severe, ...
-            severe[name] = values[3]
-    rooms = [max(0.0, (celsius[name] - (severe[name] - 30.0)) / 30.0) for name in celsius.keys() & severe.keys()]
-    return round(max(rooms), 4) if rooms else None
-
-
-def parse_battery(text: str) -> tuple[int | None, float | None, bool | None]:
-    """Percent, degrees and whether it charges, of `dumpsys battery`.
-
-    The status is Android's BatteryManager's: 2 charging, 3 discharging, 4 not charging, 5 full. Where a build does
-    not give it (1 is unknown), what is powered tells.
-    """
-    numbers = {
-        name: int(value) for name, value in re.findall(r"^\s*([a-z]+):\s*(-?\d+)\s*$", text, re.MULTILINE | re.I)
-    }
-    level, scale = numbers.get("level"), numbers.get("scale", 100)
-    percent = round(100 * level / scale) if level is not None and level >= 0 and scale > 0 else None
-    tenths = numbers.get("temperature")
-    status = numbers.get("status", 1)
-    powered = re.findall(r"^\s*\w+ powered:\s*(true|false)\s*$", text, re.MULTILINE)
-    charging = ("true" in powered) if powered else None
-    return percent, None if tenths is None else tenths / 10, charging if status == 1 else status == 2
-
-
-def parse_screen(text: str) -> bool | None:
-    """Whether the screen is on, of `dumpsys power`.
-
-    Most builds write `Display Power: state=ON`; some write an object's name there, and what is left then is whether
-    the device is awake: `mWakefulness=Awake`, Dozing, Asleep or Dreaming. Android 4 wrote `mScreenOn=true`.
-    """
-    state = re.search(r"^\s*Display Power: state=([A-Z_]+)", text, re.MULTILINE)
-    if state:
-        return state[1] in ("ON", "VR")
-    awake = re.search(r"^\s*mWakefulness=([A-Za-z]+)", text, re.MULTILINE)
-    if awake:
-        return awake[1] in ("Awake", "Dreaming")
-    old = re.search(r"\bmScreenOn=(true|false)", text)
-    return old[1] == "true" if old else None
-
-
-def parse_setting(text: str) -> bool | None:
-    """A switch of `settings get global`: 1 or 0; `null` where it was never set."""
-    return {"1": True, "0": False, "true": True, "false": False}.get(text.strip())
-
-
-def clusters(max_khz: Sequence[int]) -> str:
-    """`2 x 2.85 + 6 x 1.80 GHz`, fastest first; empty where the frequencies are not known."""
-    known = sorted({khz for khz in max_khz if khz}, reverse=True)
-    return " + ".join(f"{list(max_khz).count(khz)} x {khz / 1e6:.2f}" for khz in known) + " GHz" if known else ""
-
-
-def pinning(wanted: str | None, facts: Facts, tell: Callable[[str], None] = lambda line: None) -> tuple[str, bool]:
-    """The mask of `affinity`, and whether there is none because nobody chose and the device does not help to.
-
-    Without a wish (None) it is that of `big`; where the device does not tell how fast its cores are, runs are not
-    pinned, which `tell` hears. Raises `UserError` as `affinity` does, for a wish that cannot be met.
-    """
-    if wanted is None and not facts.tells_speeds:
-        tell(
-            f"{facts.device.name} does not tell how fast its cores are, so its runs are not pinned to the fast ones; "
-            "a mask as --affinity f0 does that"
-        )
-        return "", True
-    return affinity(wanted or "big", facts), False
-
-
-def affinity(wanted: str, facts: Facts) -> str:
-    """The mask of cores in hexadecimal, as `taskset` takes it, or empty for no pinning.
-
-    `wanted` is `big` (all cores but those with the lowest maximum frequency), `little` (those), `all` (no pinning) or
-    a mask itself. Where all cores are alike, `big` and `little` are no pinning. Raises `UserError` where frequencies
-    are needed and not known, and for a mask of cores that the device does not have.
-    """
-    if wanted == "all":
-        return ""
-    if wanted in ("big", "little"):
-        if not facts.tells_speeds:
-            raise UserError(
-                f"{facts.device.name} does not tell how fast its cores are; give --affinity all, or a mask as f0"
+    def check(self, command: str, timeout_s: float = ANSWER_S) -> str:
+        """What `ask` put out. Raises `AdbError` with its last words where its status is not 0."""
+        result = self.ask(command, timeout_s)
+        if result.code != 0:
+            if _full(result.err + result.out):
+                raise DiskFull(self._disk_full(adb.short([command])))
+            raise AdbError(
+                f"device {self.serial}: {adb.short([command])} failed with status {result.code} "
+                f"({result.last_words or 'it said nothing'})"
             )
-        lowest = min(facts.max_khz)
-        if max(facts.max_khz) == lowest:
-            return ""
-        chosen = [core for core, khz in enumerate(facts.max_khz) if (khz > lowest) == (wanted == "big")]
-        return f"{sum(1 << core for core in chosen):x}"
-    mask = parse_mask(wanted)
-    if mask & ~facts.all_cores:
-        raise UserError(
-            f"affinity {wanted} has cores that {facts.device.name} lacks; its {facts.device.cores} are "
-            f"{facts.all_cores:x}"
+        return result.out
+
+    def push(self, local: Path, remote: str) -> None:
+        """Copies a file to the device. After an error half of it may be there under `remote`.
+
+        Raises `DiskFull` where it does not fit; `push_by_sha256` is the one that leaves nothing partial.
+        """
+        what = f"pushing {local.name}"
+        if not local.is_file():
+            raise UserError(f"{local} is not there, so it cannot be pushed; check the path")
+        limit = _transfer_s(local.stat().st_size)
+
+        def copy() -> None:
+            result = self.adb.call("push", str(local), remote, serial=self.serial, timeout_s=limit, doing=what)
+            if result.code == 0:
+                return
+            if _full(result.err + result.out):
+                raise DiskFull(self._disk_full(f"{local.name} ({local.stat().st_size / 1e6:.1f} MB)"))
+            self._judge(result, what)
+            raise AdbError(f"device {self.serial}: {what} to {remote} failed ({result.reason})")
+
+        _again(copy)
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copies a file from the device; `local` is whole or as it was. Raises `AdbError` where it cannot be read."""
+        what = f"pulling {remote}"
+        size = self.ask(f"stat -c %s {shlex.quote(remote)}").out.strip()
+        limit = _transfer_s(int(size) if size.isdigit() else 0)
+        partial = local.with_name(f"{local.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+        def copy() -> None:
+            result = self.adb.call("pull", remote, str(partial), serial=self.serial, timeout_s=limit, doing=what)
+            if result.code == 0:
+                return
+            self._judge(result, what)
+            raise AdbError(f"device {self.serial}: {what} failed ({result.reason})")
+
+        try:
+            _again(copy)
+            partial.replace(local)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def push_by_sha256(self, path: Path) -> str:
+        """Brings a file to the device, if it is not there, and returns its path: `DIRECTORY/<sha256>/<name>`.
+
+        The path holds the content's SHA-256, so a file that changed has another. It is pushed under a temporary
+        name, its hash taken on the device, and only then renamed: nothing partial is ever taken for whole. A file
+        that is already there is used if its hash, taken on the device now, is right.
+        """
+        return f"{self.push_files_by_sha256({path.name: path})}/{path.name}"
+
+    def push_files_by_sha256(self, files: Mapping[str, Path]) -> str:
+        """Brings files that belong together (a program and its libraries) into one directory, and returns its path.
+
+        As `push_by_sha256`, of which this is the general case: the directory is named after the one file's SHA-256,
+        or the SHA-256 of all names and hashes, and appears whole. `files` are by their names there, without folders.
+        """
+        for name in files:
+            if not name or "/" in name or name.startswith("."):
+                raise UserError(f"a file on the device cannot be called {name!r}; take a name without folder and dot")
+        hashes = {name: _sha256(path) for name, path in sorted(files.items())}
+        listing = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+        digest = next(iter(hashes.values())) if len(hashes) == 1 else hashlib.sha256(listing.encode()).hexdigest()
+        final = f"{DIRECTORY}/{digest}"
+        if self._holds(final, hashes):
+            self.ask(f"touch -c {final}")  # `forget_unused` goes by it
+            return final
+        partial = f"{DIRECTORY}/{digest}.{uuid.uuid4().hex[:8]}.part"
+        self.check(f"mkdir -p {partial}")
+        try:
+            for name, path in files.items():
+                self.push(path, f"{partial}/{name}")
+            programs = [shlex.quote(f"{partial}/{name}") for name, path in files.items() if os.access(path, os.X_OK)]
+            if programs:
+                self.check(f"chmod 755 {' '.join(programs)}")
+            if not self._holds(partial, hashes):
+                raise AdbError(
+                    f"device {self.serial}: {', '.join(files)} did not arrive as sent; try again, with another cable"
+                )
+            # A directory of that name with another content is a damaged one: mv would move into it.
+            self.check(f"rm -rf {final} && mv {partial} {final}")
+        except AdbError:
+            self._forget(partial)
+            raise
+        return final
+
+    def forget_unused(self) -> None:
+        """Removes files that no push asked for in `KEEP_DAYS` days, and what killed pushes left, a day ago or longer.
+
+        A push of now is nobody's to end.
+        """
+        old = f"\\( -name '*.part' -mtime +0 -o -mtime +{KEEP_DAYS} \\)"
+        self.ask(f"find {DIRECTORY} -mindepth 1 -maxdepth 1 {old} -exec rm -rf {{}} +")
+
+    def remove(self, pushed: Iterable[str]) -> None:
+        """Removes files that `push_by_sha256` brought, given by the paths that it returned."""
+        homes = sorted({str(PurePosixPath(path).parent) for path in pushed})
+        for home in homes:
+            if not re.fullmatch(rf"{DIRECTORY}/[0-9a-f]{{64}}", home):
+                raise ValueError(f"{home} is no directory that push_by_sha256 made")
+        if homes:
+            self.ask(f"rm -rf {' '.join(homes)}")
+
+    def sha256(self, remote: str) -> str | None:
+        """The SHA-256 of a file on the device, taken there; None where there is no such file."""
+        result = self.ask(f"sha256sum {shlex.quote(remote)}", timeout_s=120.0)
+        if result.code == 127:
+            raise AdbError(f"device {self.serial} has no sha256sum, which Android has since version 6")
+        found = re.match(r"\\?([0-9a-f]{64})\s", result.out)
+        return found[1] if result.code == 0 and found else None
+
+    def state(self) -> str:
+        """`device` where it is ready, else the server's word for what it is (`offline`), or `absent`."""
+        return next((d.state for d in self.adb.listed() if d.serial == self.serial), "absent")
+
+    def _holds(self, directory: str, hashes: Mapping[str, str]) -> bool:
+        """Whether the directory has files of these names and hashes, taken there."""
+        return all(self.sha256(f"{directory}/{name}") == digest for name, digest in hashes.items())
+
+    def _forget(self, remote: str) -> None:
+        """Removes what a failed push left, if the device can still be asked."""
+        try:
+            self.shell(f"rm -rf {remote}", ANSWER_S)
+        except AdbError:
+            return
+
+    def _disk_full(self, what: str) -> str:
+        return (
+            f"no space left on device {self.serial} for {what}; free some, for example with: "
+            f"adb -s {self.serial} shell rm -r {DIRECTORY}"
         )
-    return f"{mask:x}"
+
+    def _lost(self, result: Result, doing: str) -> NoReturn:
+        """Raises what a call that did not come to its end means: by the state of the device now."""
+        state = self.state()
+        if state not in ("device", "absent", "offline"):
+            raise adb.not_ready(self.serial, state)
+        back = ", and is back now" if state == "device" else ""
+        said = result.err.strip()
+        because = f" ({result.reason})" if said and state == "device" else ""
+        raise DeviceGone(
+            f"device {self.serial} went away while {doing}{because}{back}; check its cable and its battery"
+        )
+
+    def _judge(self, result: Result, doing: str) -> None:
+        """Raises where the connection failed in a transfer, not the transfer itself."""
+        if _BROKEN.search(result.err + result.out) or self.state() != "device":
+            self._lost(result, doing)
 
 
-def parse_mask(text: str) -> int:
-    """The mask of cores that a hexadecimal number says. Raises `UserError` for anything else, and for none."""
-    if not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,16}", text) or int(text, 16) == 0:
-        raise UserError(f"affinity must be {', '.join(AFFINITIES)} or a mask of cores as f0, not {text!r}")
-    return int(text, 16)
+_END = "tfcompact: the command has ended"
+"""Last line of a command's errors. When a device goes away the client may well end with status 0 and no word."""
+_WRAPPED = "trap 'kill -9 -$$' HUP; ( {command}\n) & wait $!; c=$?; printf '\\n%s\\n' '{end}' >&2; exit $c"
+"""A hang-up, which adbd sends when the client goes, ends all that the command started: nothing goes on to compute
+beside the next measurement. A shell obeys a trap only while it waits for a job, hence the `&`. adbd makes the shell
+the leader of a group of its own; where it were not, there would be no group `$$`, and no other is ended."""
+_BROKEN = re.compile(r"error: closed|protocol fault|device '[^']*' not found|device offline|no devices|reset by peer")
 
 
-def _asked(phone: Asked, questions: Mapping[str, str]) -> dict[str, str]:
-    """The answers to all questions, in one call; what a device does not know has an empty answer."""
-    mark = "--- tfcompact asks: "
-    line = "; ".join(f"echo; echo '{mark}{name}'; ( {command} ) 2>/dev/null" for name, command in questions.items())
-    answers = dict.fromkeys(questions, "")
-    for part in phone.ask(line).out.split(f"\n{mark}")[1:]:
-        name, _, answer = part.partition("\n")
-        answers[name.strip()] = answer.strip("\n")
-    return answers
+def _again(action: Callable[[], Answer]) -> Answer:
+    """The answer of an action that may be repeated, tried a few times where the connection broke under it."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return action()
+        except (DeviceGone, TimedOut):
+            time.sleep(attempt * PAUSE_S)
+    return action()
+
+
+def _transfer_s(size: int) -> float:
+    return ANSWER_S + size / 1e6 / SLOWEST_MB_S
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
+
+
+def _full(text: str) -> bool:
+    return "No space left on device" in text or "Disk quota exceeded" in text

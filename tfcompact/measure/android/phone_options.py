@@ -1,65 +1,28 @@
-"""How Android devices are measured: the options, and the back ends they choose from. No TensorFlow here."""
+"""How phones are measured: the options. No TensorFlow here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from tfcompact.errors import UserError
-from tfcompact.measure.android import phone
-from tfcompact.measure.backends.backend import Backend
-from tfcompact.measure.host import FEWEST_RUNS
+from tfcompact.measure.android import affinity
+from tfcompact.measure.samples import FEWEST_RUNS
 from tfcompact.options import opt, require, require_choice
+from tfcompact.records import backends
 from tfcompact.records.formats import FORMATS
 
-PROXY = "arm64_insn_proxy"
-
-
-class Made(NamedTuple):
-    """Where a back end is, and how it is made of its class and the options.
-
-    `rounds`: its samples can be joined over several calls. `pins`: it runs on the cores of `Job.affinity`.
-    """
-
-    module: str
-    name: str
-    make: Callable[[Any, Config], Backend]
-    rounds: bool = True
-    pins: bool = True
-
-
-BACKENDS: dict[str, Made] = {
-    "native": Made("native", "Native", lambda native, c: native()),
-    "benchmark_model": Made(
-        "benchmark_model",
-        "BenchmarkModel",
-        lambda tool, c: tool(
-            c.benchmark_model, require_full_delegation=c.require_full_delegation, arguments=c.benchmark_args
-        ),
-        rounds=False,
-    ),
-    "litert_app": Made("litert_app", "LitertApp", lambda app, c: app(c.apk), pins=False),
-    PROXY: Made(
-        "emulated", "InstructionProxy", lambda proxy, c: proxy(c.cpu or "cortex-a76"), rounds=False, pins=False
-    ),
-}
-"""By the names of `records.measurement.BACKENDS`. A module is imported when its back end is asked for."""
-_OPTION_OF = {
-    "benchmark_model": "benchmark_model",
-    "benchmark_args": "benchmark_model",
-    "require_full_delegation": "benchmark_model",
-    "apk": "litert_app",
-    "cpu": PROXY,
-}
+OF_PHONES = tuple(backend for backend in backends.TABLE if backend.device == "android")
+CHOICES = tuple(backend.name for backend in OF_PHONES)
 
 
 @dataclass(frozen=True)
 class Config:
-    """How Android devices are measured, or the emulated one."""
+    """How phones are measured."""
 
-    backend: str = opt("native", "what runs the files: native, benchmark_model, litert_app or arm64_insn_proxy")
+    backend: str = opt(
+        backends.default("android").name, f"what runs the files: {', '.join(CHOICES[:-1])} or {CHOICES[-1]}"
+    )
     serial: tuple[str, ...] = opt(
         (), "serial numbers of devices, as adb devices lists them, or host:port; all that are ready"
     )
@@ -83,18 +46,18 @@ class Config:
     benchmark_args: str = opt("", 'more flags for benchmark_model: --benchmark-args="--gpu_backend=cl"')
     require_full_delegation: bool = opt(False, "benchmark_model fails where a delegate leaves operators to the CPU")
     apk: Path | None = opt(None, "the app to install first, for the back end litert_app")
-    cpu: str | None = opt(None, "the emulated processor, cortex-a76 unless given, for --device emulated")
     adb: str | None = opt(None, "the adb program; found by itself unless given")
     adb_port: int | None = opt(None, "port of the adb server, 5037 unless given")
 
     def __post_init__(self) -> None:
-        require_choice("back end", self.backend, BACKENDS)
+        if self.facts.device != "android":
+            raise UserError(f"the back end {self.backend} is for --device {self.facts.device}, not for phones")
         require(len(self.threads) > 0 and min(self.threads) >= 1, "threads", self.threads, "numbers of at least 1")
         for format in self.formats:
             require_choice("format", format, FORMATS)
-        if self.affinity is not None and self.affinity not in phone.AFFINITIES:
-            phone.parse_mask(self.affinity)
-        if self.affinity not in (None, "all") and not BACKENDS[self.backend].pins:
+        if self.affinity is not None and self.affinity not in affinity.AFFINITIES:
+            affinity.parse_mask(self.affinity)
+        if self.affinity not in (None, "all") and not self.facts.pins:
             raise UserError(f"the back end {self.backend} cannot choose cores; leave --affinity {self.affinity} away")
         require(self.warmup >= 1, "warmup", self.warmup, "at least 1")
         require(self.warmup_seconds >= 0, "warmup_seconds", self.warmup_seconds, "0 or more")
@@ -109,27 +72,26 @@ class Config:
         )
         require(self.cooldown_seconds >= 0, "cooldown_seconds", self.cooldown_seconds, "0 or more")
         require(self.sustained_seconds >= 0, "sustained_seconds", self.sustained_seconds, "0 or more")
-        for option, name in _OPTION_OF.items():
-            if getattr(self, option) not in (None, False, "") and self.backend != name:
-                raise UserError(f"--{option.replace('_', '-')} is for --backend {name}, not for {self.backend}")
-        if self.backend == "benchmark_model" and self.benchmark_model is None:
-            raise UserError("the back end benchmark_model needs the program: --benchmark-model PATH")
-        if self.emulated and self.threads != (1,):
-            raise UserError("instructions are counted on one thread, since two do not share work the same way twice")
-        if self.emulated and (self.sustained_seconds or self.profile):
-            raise UserError("an emulated device has no times, so it takes neither --sustained-seconds nor --profile")
+        for backend in OF_PHONES:
+            for option in backend.options:
+                if getattr(self, option) not in (None, False, "") and self.backend != backend.name:
+                    said = option.replace("_", "-")
+                    raise UserError(f"--{said} is for --backend {backend.name}, not for {self.backend}")
+        if self.profile and not self.facts.profiles:
+            able = " or ".join(backend.name for backend in OF_PHONES if backend.profiles)
+            raise UserError(f"the back end {self.backend} cannot profile operators; take {able}, or no --profile")
+
+    @property
+    def facts(self) -> backends.BackendFacts:
+        """What is known of the back end."""
+        return backends.facts(self.backend)
 
     @property
     def cores(self) -> str | None:
-        """What `phone.pinning` is asked for: what the user chose, or `all` where the back end cannot choose cores."""
-        return self.affinity or (None if BACKENDS[self.backend].pins else "all")
+        """What `affinity.pinning` is asked for: what was chosen, or `all` where the back end cannot choose cores."""
+        return self.affinity or (None if self.facts.pins else "all")
 
     @property
     def turns(self) -> int:
-        """Rounds to be run: one where the back end's samples cannot be joined, or the runs are one long one."""
-        return self.rounds if BACKENDS[self.backend].rounds and not self.sustained_seconds else 1
-
-    @property
-    def emulated(self) -> bool:
-        """Whether no device is needed."""
-        return self.backend == PROXY
+        """The rounds to be run: one where the back end's runs cannot be joined, or are one long one."""
+        return self.rounds if self.facts.in_rounds and not self.sustained_seconds else 1

@@ -1,7 +1,6 @@
-"""What runs a file on a device: one interface for the four ways that `measure.android` knows.
+"""What runs a file elsewhere than on this computer: a job in, an outcome out.
 
-A back end gets a `Job` and gives an `Outcome`; devices, guards before and after, and the row that is saved are
-`measure.android`'s. No TensorFlow here.
+Devices, guards before and after, and the row that is saved are not a back end's. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfcompact.errors import UserError
+from tfcompact.measure.android.phone import Phone
 from tfcompact.records.artifact import Artifact
 from tfcompact.records.measurement import ColdStart, OperatorTime, Summary
 
@@ -19,10 +19,10 @@ from tfcompact.records.measurement import ColdStart, OperatorTime, Summary
 class Job:
     """One file to run on one device with one delegate and number of threads.
 
-    `path` is the file on this computer, `remote` where it was pushed to on the device (absent for a back end that
-    needs no push). `image` is the input, one image as the file takes it, to be fed in the check of the output.
-    Times are in seconds; `affinity` is a mask of cores in hexadecimal, empty for no pinning. `profile` asks for the
-    times of operators, in a run of its own.
+    `path` is the file on this computer, `remote` where it was pushed to on the phone (absent under emulation).
+    `image` is the input, one image as the file takes it, to be fed in the check of the output. Times are in seconds;
+    `affinity` is a mask of cores in hexadecimal, empty for no pinning. `profile` asks for the times of operators, in
+    a run of its own.
     """
 
     path: Path
@@ -66,6 +66,31 @@ class Outcome:
     instructions: int | None = None
     flags: dict[str, bool] = field(default_factory=dict)
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The fields of a `Measurement` that one call gives for all."""
+        return {
+            "runtime": self.runtime,
+            "warmup_runs": self.warmup_runs,
+            "xnnpack_partitions": self.partitions,
+            "delegated_nodes": self.delegated_nodes,
+            "total_nodes": self.total_nodes,
+            "instructions": self.instructions,
+            "summary": self.summary,
+            "cold": self.cold,
+            "operators": self.operators,
+            "command": self.command,
+        }
+
+    def ran_as(self, asked: str) -> str:
+        """The delegate for the row: a fallback never takes the place of a row that was measured as asked."""
+        return asked if self.delegate == asked else f"{self.delegate}-instead-of-{asked}"
+
+
+def with_command(command: str, log: str) -> str:
+    """The log with the command line in front, unless it has it, or there is none."""
+    return log if not command or log.startswith(f"$ {command}\n") else f"$ {command}\n{log}"
+
 
 class RunFailed(UserError):
     """A file did not run on a device, with the command line and all that was said, for the log that is kept of it."""
@@ -76,21 +101,29 @@ class RunFailed(UserError):
 
 
 class Backend(Protocol):
-    """One way to run a file. `delegates` are those that it takes, the default first."""
+    """One way to run a file on a phone.
 
-    name: str
-    delegates: tuple[str, ...]
+    `name` is that of its row in `records.backends`; `delegates` are those that it takes, the default first.
+    """
 
-    def prepare(self, phone: Any) -> None:
-        """Brings to the device (`adb.Phone`; None for the proxy) what the runs need, once.
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def delegates(self) -> tuple[str, ...]:
+        """What can run a file's operators there."""
+
+    def prepare(self, phone: Phone) -> None:
+        """Brings to the phone what the runs need, once.
 
         Raises `UserError` where something is missing, with the option or command that provides it.
         """
 
-    def run(self, phone: Any, job: Job) -> Outcome:
-        """Runs the file. Raises `UserError`, in one line, where it does not run: `RunFailed` where there is something
-        to be read of it, `adb.DeviceGone` where the device went away.
+    def run(self, phone: Phone, job: Job) -> Outcome:
+        """What running the file gives.
 
-        What was timed is not given up for what comes after: an answer that cannot be fetched, or a profile that
-        fails, is left out of the `Outcome`, with a flag (`answer_lost`, `profile_failed`).
+        Raises `UserError`, in one line, where it does not run: `RunFailed` where there is something to be read of it,
+        `adb.DeviceGone` where the phone went away. What was timed is not given up for what comes after: an answer
+        that cannot be fetched, or a profile that fails, is left out, with a flag (`answer_lost`, `profile_failed`).
         """

@@ -1,15 +1,14 @@
-"""What `benchmark_model` says, as numbers: its log in all dialects, its tables of operators, its result file.
+"""What `benchmark_model` says, as numbers: its log in all dialects, and its tables of operators.
 
-Everything here is a function of text or bytes. The formats are those of TensorFlow Lite's and LiteRT's sources,
-`tflite/tools/benchmark/benchmark_model.cc`, `tflite/profiling/profile_summary_formatter.cc`,
-`tflite/tools/benchmark/proto/benchmark_result.proto` and `litert/tools/benchmark_litert_model.h`. Lines may be bare,
-begin with `INFO: `, with the place in the sources that wrote them, or with what logcat puts before a message.
+Everything here is a function of text. The formats are those of TensorFlow Lite's and LiteRT's sources,
+`tflite/tools/benchmark/benchmark_model.cc`, `tflite/profiling/profile_summary_formatter.cc` and
+`litert/tools/benchmark_litert_model.h`. Lines may be bare, begin with `INFO: `, with the place in the sources that
+wrote them, or with what logcat puts before a message.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -78,16 +77,6 @@ class Log:
 
     summary: Summary
     cold: ColdStart | None
-    warmup_runs: int
-    memory_mb: float | None
-
-
-@dataclass(frozen=True)
-class ResultFile:
-    """`--result_file_path`: the message `BenchmarkResult`, in ms and MB of 10^6 bytes."""
-
-    summary: Summary
-    cold: ColdStart
     warmup_runs: int
     memory_mb: float | None
 
@@ -198,37 +187,10 @@ def operators(text: str) -> tuple[OperatorTime, ...]:
     return tuple(replace(operator, share=operator.mean_ms / total if total else 0.0) for operator in own)
 
 
-def read_result_file(content: bytes) -> ResultFile:
-    """The result file's numbers. Raises `UserError` where it is not one, or is cut off."""
-    try:
-        parts = {number: value for number, value in _message(content) if isinstance(value, bytes)}
-        latency, memory, misc = (dict(_message(parts.get(number, b""))) for number in (2, 3, 4))
-    except (struct.error, IndexError, ValueError):
-        raise UserError("benchmark_model's result file is damaged or of another kind; run it again") from None
-    if 2 not in parts:
-        raise UserError("benchmark_model's result file holds no times; run it again")
-
-    def ms(field: int) -> float | None:
-        value = latency.get(field)
-        return float(value) if isinstance(value, float) else None
-
-    def number(table: dict[int, int | float | bytes], field: int) -> float | None:
-        value = table.get(field)
-        return float(value) if isinstance(value, (int, float)) else None
-
-    count, warmup = number(misc, 2), number(misc, 3)
-    summary = Summary(int(count or 0), None, ms(2), ms(3), ms(1), ms(4), p5_ms=ms(6), p50_ms=ms(5), p95_ms=ms(7))
-    peak = number(memory, 3)
-    held = peak * MIB_IN_MB if peak else None
-    return ResultFile(summary, ColdStart(None, ms(8), ms(9)), int(warmup or 0), held)
-
-
 def last_words(text: str) -> str:
     """The line that tells best why there is no result: the last with an error in it, or else the last at all."""
     clean = [line.strip() for line in lines(text) if line.strip()]
-    wrong = [
-        line for line in clean if re.search(r"error|fail|cannot|can't|invalid|not found|denied|abort", line, re.I)
-    ]
+    wrong = [line for line in clean if _WRONG.search(line)]
     said = (wrong or clean or ["nothing at all"])[-1]
     return said if len(said) <= 200 else said[:199] + "…"
 
@@ -315,39 +277,3 @@ def _added(a: Delegation, b: Delegation) -> Delegation:
     return Delegation(
         a.delegate, plus(a.replaced, b.replaced), plus(a.total, b.total), plus(a.pieces, b.pieces), complete
     )
-
-
-def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """The fields of a protocol buffer: number, and an integer, a float or the bytes of a string or message."""
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        match tag & 7:
-            case 0:
-                value, at = _varint(content, at)
-                yield tag >> 3, value
-            case 1:
-                yield tag >> 3, struct.unpack_from("<d", content, at)[0]
-                at += 8
-            case 2:
-                length, at = _varint(content, at)
-                if at + length > len(content):
-                    raise ValueError("cut off")
-                yield tag >> 3, content[at : at + length]
-                at += length
-            case 5:
-                yield tag >> 3, struct.unpack_from("<f", content, at)[0]
-                at += 4
-            case kind:
-                raise ValueError(f"wire type {kind}")
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
-        if not byte & 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a varint of more than ten bytes")

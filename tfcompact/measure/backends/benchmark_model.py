@@ -17,11 +17,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.measure.android.phone import Phone
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
+from tfcompact.measure.backends.benchmark_result import ResultFile, read_result_file
 from tfcompact.records.measurement import OperatorTime, Summary
 
 CLASSIC, LITERT = "TensorFlow Lite", "LiteRT"
@@ -77,7 +79,7 @@ class BenchmarkModel:
         self._kind = _kind(self.binary)
         self._sha256 = hashlib.sha256(self.binary.read_bytes()).hexdigest()
 
-    def prepare(self, phone: Any) -> None:
+    def prepare(self, phone: Phone) -> None:
         """Brings the binary to the device and asks it what it can do. Raises `UserError` where it does not start."""
         remote = phone.push_by_sha256(self.binary)
         asked = phone.shell(f"chmod 755 {shlex.quote(remote)} && {shlex.quote(remote)} --help", timeout_s=60)
@@ -90,7 +92,7 @@ class BenchmarkModel:
             )
         self._tools[phone.serial] = _Tool(remote, LITERT if "use_npu" in flags else CLASSIC, flags)
 
-    def run(self, phone: Any, job: Job) -> Outcome:
+    def run(self, phone: Phone, job: Job) -> Outcome:
         """Runs the file once for its times, and once more for its operators' where they are asked for.
 
         Raises `UserError` where the tool has no such delegate, or gives no result.
@@ -145,7 +147,7 @@ class BenchmarkModel:
             flags=flags,
         )
 
-    def _profile(self, phone: Any, tool: _Tool, job: Job, timeout_s: float) -> tuple[tuple[OperatorTime, ...], str]:
+    def _profile(self, phone: Phone, tool: _Tool, job: Job, timeout_s: float) -> tuple[tuple[OperatorTime, ...], str]:
         """The operators' times from a run of their own: being watched makes every operator slower."""
         fewer = replace(job, repeats=50, min_seconds=0.0)
         command = command_line(tool.remote, tool.flags, tool.dialect, fewer, more=self.arguments)
@@ -156,14 +158,14 @@ class BenchmarkModel:
             raise self._failure(job, done.code, said, command)
         return benchmark_log.operators(said), f"\n$ {command}\n{said}"
 
-    def _result_file(self, phone: Any, path: str) -> benchmark_log.ResultFile | None:
+    def _result_file(self, phone: Phone, path: str) -> ResultFile | None:
         """What the tool saved, or None where it saved nothing of use: its log has the same, less exactly."""
         quoted = shlex.quote(path)
         try:
             got = phone.shell(f"base64 {quoted} && rm -f {quoted}", timeout_s=30)
             if got.code != 0:
                 return None
-            return benchmark_log.read_result_file(base64.b64decode("".join(got.out.split()), validate=True))
+            return read_result_file(base64.b64decode("".join(got.out.split()), validate=True))
         except (UserError, binascii.Error):
             return None
 
@@ -176,6 +178,15 @@ class BenchmarkModel:
             command=command,
             log=why if said is None else said,
         )
+
+
+def from_options(config: Config) -> BenchmarkModel:
+    """The back end as the options ask for it. Raises `UserError` where what it needs is not there."""
+    return BenchmarkModel(
+        config.benchmark_model,
+        require_full_delegation=config.require_full_delegation,
+        arguments=config.benchmark_args,
+    )
 
 
 def command_line(

@@ -166,8 +166,10 @@ def _library(compiler: str, name: str, target: Target) -> Path:
 
 
 def _extract_runtime(target: Target, home: Path, output: Path) -> None:
-    """Copies libLiteRt.so out of the installed ai-edge-litert, if it is that version for that processor, else out of
-    its wheel."""
+    """Copies libLiteRt.so out of ai-edge-litert.
+
+    That is the installed one, if it is of that version and for that processor, else its wheel.
+    """
     installed = importlib.util.find_spec("ai_edge_litert")
     if (
         installed is not None

@@ -31,6 +31,8 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb
+from tfcompact.measure.android.phone import DIRECTORY, Phone
+from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.measure.backends.benchmark_model import judged
@@ -51,7 +53,6 @@ class LitertApp:
     """Runs files in the app, which is installed from `apk` first, or is on the phone already."""
 
     name = "litert_app"
-    needs_screen = True  # behind a dark screen Android gives an app the small cores
     delegates = ("cpu", "gpu", "npu")
 
     def __init__(self, apk: Path | None = None) -> None:
@@ -61,7 +62,7 @@ class LitertApp:
         if apk is not None and not _is_zip(apk):
             raise UserError(f"{apk} is not an APK; {BUILD}")
 
-    def prepare(self, phone: Any) -> None:
+    def prepare(self, phone: Phone) -> None:
         """Installs the app where an APK was given, starts it once, and asks which accelerators it has.
 
         Raises `UserError` where it is not installed, does not start, or has no LiteRT.
@@ -75,15 +76,13 @@ class LitertApp:
             raise UserError(f"the app on {phone.serial} is of another version; {BUILD}")
         self._accelerators[phone.serial] = tuple(map(str, found))
 
-    def run(self, phone: Any, job: Job) -> Outcome:
+    def run(self, phone: Phone, job: Job) -> Outcome:
         """Runs the file. Raises `RunFailed`, with the app's own words, where it could not, or ran another file."""
         if phone.serial not in self._accelerators:
             self.prepare(phone)
         available = self._accelerators[phone.serial]
         if job.delegate not in available:
             raise UnknownName(f"accelerator of the app on {phone.serial}", job.delegate, available)
-        if job.profile:
-            raise UserError("the app cannot profile operators; take the back end native or benchmark_model")
         answer = self._answer(phone, job)
         row = _row(answer, job)
         ran, took, flags = _judged(job.delegate, answer.log)
@@ -103,7 +102,7 @@ class LitertApp:
             flags=dict(row.validity) | flags | {"answer_lost": bool(job.image) and answer.output is None},
         )
 
-    def _answer(self, phone: Any, job: Job) -> _Answer:
+    def _answer(self, phone: Phone, job: Job) -> _Answer:
         """Starts the app with the files as pushed, or with copies in its own folder if it cannot read those."""
         extras = {
             "accelerator": job.delegate,
@@ -135,7 +134,7 @@ class LitertApp:
         finally:
             _try(phone, f"rm -f {' '.join(copies.values())}")
 
-    def _install(self, phone: Any) -> None:
+    def _install(self, phone: Phone) -> None:
         done = phone.adb.call("install", "-r", "-t", str(self.apk), serial=phone.serial, timeout_s=INSTALL_S)
         said = f"{done.out}\n{done.err}"
         failure = re.search(r"INSTALL_[A-Z_]+", said)
@@ -147,7 +146,7 @@ class LitertApp:
             remedy = f"remove the other build first: adb -s {phone.serial} uninstall {PACKAGE}"
         raise UserError(f"{self.apk} could not be installed on {phone.serial} ({why}); {remedy}")
 
-    def _started(self, phone: Any, extras: Mapping[str, str], timeout_s: float) -> _Answer:
+    def _started(self, phone: Phone, extras: Mapping[str, str], timeout_s: float) -> _Answer:
         """Starts the app anew, waits for what it writes, and takes that and the log away from the phone.
 
         However it ends, the app does not run on, and what it wrote is gone.
@@ -186,6 +185,11 @@ class LitertApp:
             kind = _Unreadable if answer.get("unreadable") in extras.values() else RunFailed
             raise kind(f"the app on {phone.serial}: {answer['error']}", command=command, log=whole)
         return _Answer(answer, None if output is None else _decoded(output), command, whole)
+
+
+def from_options(config: Config) -> LitertApp:
+    """The back end as the options ask for it. Raises `UserError` where what it needs is not there."""
+    return LitertApp(config.apk)
 
 
 class _Unreadable(RunFailed):
@@ -244,14 +248,14 @@ def _silence(serial: str, log: str, timeout_s: float) -> str:
     )
 
 
-def _let_all_read(phone: Any, paths: Iterable[str]) -> None:
+def _let_all_read(phone: Phone, paths: Iterable[str]) -> None:
     """Lets any user of the phone, which the app is one of, read pushed files, as far as their modes go."""
     folders = {folder for path in paths for folder in PurePosixPath(path).parents}
-    own = sorted(str(folder) for folder in folders if folder.is_relative_to(adb.DIRECTORY))
+    own = sorted(str(folder) for folder in folders if folder.is_relative_to(DIRECTORY))
     phone.shell(f"chmod 755 {shlex.join(own)}; chmod 644 {shlex.join(paths)}", timeout_s=START_S)
 
 
-def _copy(phone: Any, source: str, target: str) -> None:
+def _copy(phone: Phone, source: str, target: str) -> None:
     """Copies a pushed file into the app's folder."""
     done = phone.shell(f"cp {shlex.quote(source)} {shlex.quote(target)}", timeout_s=START_S)
     if done.code != 0:
@@ -261,7 +265,7 @@ def _copy(phone: Any, source: str, target: str) -> None:
         )
 
 
-def _try(phone: Any, command: str) -> str | None:
+def _try(phone: Phone, command: str) -> str | None:
     """What a command put out that comes after the times, which its failure must not take away; None if it failed."""
     with contextlib.suppress(UserError):
         done = phone.shell(command, timeout_s=START_S)

@@ -177,15 +177,15 @@ data class Measurement(
     val softmax: Boolean = true,
 ) {
     init {
-        if (backend !in BACKENDS) throw UserError("no back end named '$backend'; known: ${BACKENDS.joinToString()}")
+        val kind = BACKENDS[backend]
+            ?: throw UserError("no back end named '$backend'; known: ${BACKENDS.keys.joinToString()}")
         if (mode !in MODES) throw UserError("mode must be one of ${MODES.joinToString()}, not '$mode'")
-        val emulated = device.kind == "emulated"
-        val timed = wallMs.isNotEmpty() || processMs.isNotEmpty() || operators.isNotEmpty()
-        if (emulated && (timed || summary != null || cold != null)) {
-            throw UserError("an emulated device has no latency; its samples and every other time must be empty")
+        if (kind != device.kind) {
+            throw UserError("back end $backend runs on a device of kind $kind, not ${device.kind}")
         }
-        if (emulated != (backend == "arm64_insn_proxy")) {
-            throw UserError("arm64_insn_proxy, and nothing else, runs on a device of kind emulated")
+        val timed = wallMs.isNotEmpty() || processMs.isNotEmpty() || operators.isNotEmpty()
+        if (kind == "emulated" && (timed || summary != null || cold != null)) {
+            throw UserError("an emulated device has no latency; its samples and every other time must be empty")
         }
         if (!(wallMs + processMs).all { it.isFinite() && it >= 0 }) {
             throw UserError("latency samples must be finite and not negative")
@@ -207,8 +207,14 @@ data class Measurement(
     )
 
     companion object {
-        /** `types.BACKENDS`. */
-        val BACKENDS = listOf("ai_edge_litert", "benchmark_model", "litert_app", "native", "arm64_insn_proxy")
+        /** Each back end with the kind of device it runs on: `records.backends.TABLE` of the Python side. */
+        val BACKENDS = mapOf(
+            "ai_edge_litert" to "host",
+            "native" to "android",
+            "benchmark_model" to "android",
+            "litert_app" to "android",
+            "arm64_insn_proxy" to "emulated",
+        )
         private val MODES = listOf("burst", "sustained")
 
         /**

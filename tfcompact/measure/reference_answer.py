@@ -1,17 +1,18 @@
-"""This computer's answers to one fixed image, which a device's are held against. No TensorFlow here."""
+"""What this computer answers to one fixed image, which a device's answer is held against. No TensorFlow here."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tfcompact.errors import UserError
+from tfcompact.measure.measurer import File, Log
 from tfcompact.records.artifact import Artifact
-from tfcompact.records.measurement import OutputCheck
+from tfcompact.records.measurement import Accuracy, OutputCheck
 from tfcompact.tflite import runtime
 
 DIFFERS = 0.02
@@ -21,21 +22,26 @@ apart, float ones 4e-7."""
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A file with the image it is checked with, and what this computer answers, by delegate."""
+class Reference:
+    """A file with the image it is checked with, and what this computer answers, by delegate.
+
+    `scale` is that of an integer output; `accuracy` what this computer measured of the file, where it did.
+    """
 
     path: Path
     artifact: Artifact
     image: bytes
     answers: dict[str, np.ndarray]
-    scale: float | None  # of an integer output
+    scale: float | None
+    accuracy: Accuracy | None
 
     @classmethod
-    def of(cls, path: Path, artifact: Artifact, delegates: Sequence[str]) -> Subject:
-        """The file, run here with each delegate; with XNNPACK where this computer has no such delegate.
+    def of(cls, file: File, delegates: Sequence[str], accuracy: Accuracy | None = None) -> Reference:
+        """The reference of a file, run here with each delegate, or with XNNPACK where this computer has none such.
 
         Raises `UserError` where it is not what its artifact says, or does not run.
         """
+        path, artifact = file
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != artifact.sha256:
             raise UserError(f"{path} is not the file its artifact describes; export it again")
         px = artifact.image_px
@@ -48,12 +54,13 @@ class Subject:
             image = np.ascontiguousarray(prepared).tobytes()
             quantization = model.output_quantization
             scale = quantization.scale if quantization else None
-        return cls(path, artifact, image, answers, scale)
+        return cls(path, artifact, image, answers, scale, accuracy)
 
     def check(self, output: bytes, delegate: str) -> OutputCheck:
-        """What a device answered against what this computer does. Raises `UserError` for an answer of another size.
+        """The comparison of what a device answered with what this computer does.
 
-        A value that is not a number counts as a difference of 1, the most that two probabilities can differ.
+        A value that is not a number counts as a difference of 1, the most that two probabilities can differ. Raises
+        `UserError` for an answer of another size.
         """
         ours = self.answers[delegate]
         if len(output) != ours.nbytes:
@@ -71,3 +78,26 @@ class Subject:
             difference = float(np.where(np.isfinite(distance), distance, 1.0).max())
         theirs_sha256, ours_sha256 = (hashlib.sha256(data).hexdigest() for data in (output, ours.tobytes()))
         return OutputCheck(theirs_sha256, ours_sha256, steps, difference)
+
+
+def references(
+    files: Sequence[File], delegates: Sequence[str], accuracies: Mapping[str, Accuracy], log: Log
+) -> tuple[list[Reference], list[str]]:
+    """The references of the files that run on this computer, and a line for each that does not.
+
+    `accuracies` are those that this computer measured, by the files' sha256. Raises `UserError` where no file runs.
+    """
+    found, failures = [], []
+    for file in files:
+        try:
+            found.append(Reference.of(file, delegates, accuracies.get(file.artifact.sha256)))
+        except UserError as error:
+            failures.append(str(error))
+            log(f"failed: {error}")
+    if not found:
+        raise UserError(failures[0])
+    unknown = [reference.artifact for reference in found if reference.accuracy is None]
+    if unknown:
+        formats, model = ", ".join(artifact.format for artifact in unknown), unknown[0].model
+        log(f"no accuracy of {formats} yet, so none in these rows; first: make measure MODEL={model}")
+    return found, failures

@@ -1,24 +1,24 @@
-"""Makes a `latency.Table`: every operator of some files, each once, measured on a device as a file of its own.
+"""Makes a `cost_table.Table`: every operator of some files, each once, measured on a device as a file of its own.
 
 What is finished is on disk at once, in `<table>.partial`, and the same call goes on from there. No TensorFlow here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from tfcompact.errors import UserError
-from tfcompact.files import cache_directory
 from tfcompact.latency import cost_table
 from tfcompact.latency.cost_table import Alone, Setting, Table
-from tfcompact.latency.meters import Meter, chain
+from tfcompact.latency.meters import Meter
+from tfcompact.latency.probe_files import chain
+from tfcompact.measure.exclusive import exclusive
+from tfcompact.measure.measurer import Log
 from tfcompact.tflite import fused_groups
 
 CHAIN = 8
@@ -31,38 +31,37 @@ def networks_of(out: Path) -> Path:
     return out.with_name(out.name + ".networks")
 
 
-def make(
+def make_table(
     networks: Iterable[tuple[str, bytes]],
     meter: Meter,
     out: Path,
     *,
     extend: bool = False,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> Table:
-    """Measures every operator of `networks`, pairs of name and file content, and writes the table to `out`.
+    """The table of every operator of `networks`, pairs of name and file content, which is written to `out`.
 
     An operator that was measured before is not measured again: neither one that an interrupted call left in
     `<out>.partial`, nor, with `extend`, one of the table at `out`. Raises `UserError` where `out` is there without
     `extend`, belongs to another device or setting, or another process is making it.
     """
     partial = out.with_name(out.name + ".partial")
-    with _alone_at_work(out):
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
+    with exclusive(f"latency-table-{name}", f"making {out}"):
         known = _known(out, meter.setting, extend)
         table = _known(partial, meter.setting, True) or known or _started(meter)
         if known is not None:  # an interrupted call may have begun before another extended the table
             table = dataclasses.replace(table, alone=known.alone | table.alone)
         table.save(partial)
-        for name, content in networks:
-            table = _extended(table, name, content, meter, partial, log)
+        for network, content in networks:
+            table = _extended(table, network, content, meter, partial, log)
         table.save(out)
         partial.unlink()
         shutil.rmtree(networks_of(out), ignore_errors=True)
     return table
 
 
-def _extended(
-    table: Table, name: str, content: bytes, meter: Meter, partial: Path, log: Callable[[str], None]
-) -> Table:
+def _extended(table: Table, name: str, content: bytes, meter: Meter, partial: Path, log: Log) -> Table:
     """`table` with the operators of one file that it lacks, saved after every few."""
     found_parts = fused_groups.parts(content, table.setting.delegate)
     missing = {part.configuration: part for part in found_parts if part.configuration not in table.alone}
@@ -113,17 +112,3 @@ def _known(path: Path, setting: Setting, extend: bool) -> Table | None:
     if table.setting != setting:
         raise UserError(f"{path} is a table of {table.setting}, not of {setting}; give another file with --out")
     return table
-
-
-@contextlib.contextmanager
-def _alone_at_work(out: Path) -> Iterator[None]:
-    """While it lasts no other process here makes the table at `out`. Raises `UserError` where one does."""
-    locks = cache_directory() / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]
-    with (locks / f"latency-table-{name}").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is making {out}; wait for it, or stop it first") from None
-        yield

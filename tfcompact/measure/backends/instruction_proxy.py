@@ -28,9 +28,12 @@ from typing import Any
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.files import cache_directory
+from tfcompact.measure.backends.arm_processors import DEFAULT_PROCESSOR, PROCESSORS
 from tfcompact.measure.backends.backend import Job, Outcome
 from tfcompact.measure.backends.bundle import Bundle, appear, build_bundle, compile_c, harness_source
-from tfcompact.measure.backends.native import DELEGATES, RUNTIME, check_delegate, delegation_facts, parse
+from tfcompact.measure.backends.native import DELEGATES, check_delegate
+from tfcompact.measure.backends.runner_answer import RUNTIME, parse, ran
+from tfcompact.records import backends
 from tfcompact.records.device import Device
 
 EMULATOR = "qemu-aarch64"
@@ -41,48 +44,8 @@ LIMIT_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Processor:
-    """A kind of processor that QEMU is told to be, and that `/proc/cpuinfo` there says it is.
-
-    `part`, `variant` and `revision` are those of QEMU's MIDR_EL1 (target/arm/cpu64.c of QEMU 7.2), `features` of its
-    hardware capabilities.
-    """
-
-    name: str
-    part: int
-    variant: int
-    revision: int
-    features: str
-
-    @property
-    def cpuinfo(self) -> str:
-        """The text of `/proc/cpuinfo`, one core."""
-        lines = (
-            ("processor\t", "0"),
-            ("BogoMIPS\t", "100.00"),
-            ("Features\t", self.features),
-            ("CPU implementer\t", "0x41"),
-            ("CPU architecture", "8"),
-            ("CPU variant\t", f"{self.variant:#x}"),
-            ("CPU part\t", f"{self.part:#x}"),
-            ("CPU revision\t", str(self.revision)),
-        )
-        return "".join(f"{key}: {value}\n" for key, value in lines) + "\n"
-
-
-_ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
-_ARMV82 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
-PROCESSORS = {
-    "cortex-a53": Processor("Cortex-A53", 0xD03, 0, 4, _ARMV8),
-    "cortex-a72": Processor("Cortex-A72", 0xD08, 0, 3, _ARMV8),
-    "cortex-a76": Processor("Cortex-A76", 0xD0B, 4, 1, _ARMV82),
-}
-"""By QEMU's name. A53 and A72 have no dot product; A76 has it, and half floats. QEMU 7.2 knows no newer one."""
-
-
-@dataclass(frozen=True)
 class Count:
-    """Instructions of each counted inference in order, the marks' own taken off, with the answer's bytes if asked."""
+    """The instructions of each counted inference, the marks' own taken off, and the answer's bytes if asked for."""
 
     each: tuple[int, ...]
     output: bytes | None
@@ -91,17 +54,17 @@ class Count:
 
     @property
     def instructions(self) -> int:
-        """Of one inference: the last."""
+        """The instructions of one inference: the last."""
         return self.each[-1]
 
     @property
     def steady(self) -> bool:
-        """Whether the inference before took as many."""
+        """Whether the last inference took as many as the one before."""
         return len(self.each) > 1 and self.each[-1] == self.each[-2]
 
 
-def instructions(path: Path | str, cpu: str = "cortex-a76", delegate: str = "xnnpack") -> int:
-    """Instructions that one inference of the file takes on one thread.
+def instructions(path: Path | str, cpu: str = DEFAULT_PROCESSOR, delegate: str = "xnnpack") -> int:
+    """The instructions that one inference of the file takes on one thread.
 
     The file may have several inputs; they get fixed pseudo-random values. Raises `UserError` where the file does not
     run, or with the command that installs what is missing.
@@ -111,13 +74,13 @@ def instructions(path: Path | str, cpu: str = "cortex-a76", delegate: str = "xnn
 
 def count(
     path: Path,
-    cpu: str = "cortex-a76",
+    cpu: str = DEFAULT_PROCESSOR,
     delegate: str = "xnnpack",
     *,
     image: bytes | None = None,
     directory: Path | None = None,
 ) -> Count:
-    """Counts `COUNTED_RUNS` inferences of the file in one process, after one that is not counted.
+    """The instructions of `COUNTED_RUNS` inferences of the file in one process, after one that is not counted.
 
     `image`, the bytes of the file's only input, asks for the output's bytes too. `directory` is where what is needed
     is made and kept (default: the cache).
@@ -136,15 +99,15 @@ def count(
 
 
 class InstructionProxy:
-    """The back end `arm64_insn_proxy` for one kind of processor; its phone is None.
+    """The back end `arm64_insn_proxy` for one kind of processor, which needs no phone.
 
     `directory` is where what is needed is made and kept (default: the cache).
     """
 
-    name = "arm64_insn_proxy"
+    name = backends.default("emulated").name
     delegates: tuple[str, ...] = DELEGATES
 
-    def __init__(self, cpu: str = "cortex-a76", directory: Path | None = None) -> None:
+    def __init__(self, cpu: str = DEFAULT_PROCESSOR, directory: Path | None = None) -> None:
         if cpu not in PROCESSORS:
             raise UnknownName("emulated processor", cpu, PROCESSORS)
         self.cpu, self._directory = cpu, directory
@@ -156,29 +119,32 @@ class InstructionProxy:
         processor = f"{PROCESSORS[self.cpu].name} (QEMU {version}, instructions only)"
         return Device("emulated", f"arm64-{self.cpu}-insn", processor, 1, f"{EMULATOR} {version}")
 
-    def prepare(self, phone: Any) -> None:
+    def prepare(self) -> None:
         """Makes all that is needed. Raises `UserError` with the command that provides what is missing."""
         _emulator_version()
         build_bundle(self._directory)
         build_plugin(self.cpu, self._directory)
 
-    def run(self, phone: Any, job: Job) -> Outcome:
-        """Counts the file's instructions. Raises `UserError` where it does not run, or for more than one thread."""
+    def run(self, job: Job) -> Outcome:
+        """What one inference of the file takes. Raises `UserError` where it does not run, or for several threads."""
         if job.threads != 1:
             raise UserError(f"back end {self.name} counts one thread, not {job.threads}: with more, counts vary")
         found = count(job.path, self.cpu, job.delegate, image=job.image, directory=self._directory)
         with _Emulator(self.cpu, self._directory, job.path, job.image) as emulator:
             profile, _ = emulator.run((), ("--kernels", job.delegate, "--warmup", "0", "--runs", "1", "--profile"))
-        facts = delegation_facts(job, profile)
-        facts["flags"] = {**facts["flags"], "unsteady": not found.steady}
+        seen = ran(job, profile)
         return Outcome(
             runtime=f"{RUNTIME}, {EMULATOR} {_emulator_version()}",
+            delegate=seen.delegate,
             command=found.command,
             log=found.log,
             warmup_runs=1,
+            partitions=seen.partitions,
+            delegated_nodes=seen.delegated_nodes,
+            total_nodes=seen.total_nodes,
             output=found.output,
             instructions=found.instructions,
-            **facts,
+            flags=seen.flags | {"unsteady": not found.steady},
         )
 
 
@@ -261,7 +227,7 @@ class _Emulator:
         return shlex.join(self.words(options, arguments))
 
     def run(self, options: tuple[str, ...], arguments: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-        """Runs it: the runner's JSON, and a log without it, since its times mean nothing here."""
+        """The runner's JSON, and a log without it, since its times mean nothing here."""
         command = self.words(options, arguments)
         try:
             done = subprocess.run(
@@ -288,7 +254,7 @@ class _Emulator:
 
 
 def _emulator_version() -> str:
-    """Raises `UserError` where there is no emulator."""
+    """The version of QEMU. Raises `UserError` where there is none."""
     program = shutil.which(EMULATOR)
     if program is None:
         raise UserError(f"there is no {EMULATOR}; install it: apt-get install qemu-user")
