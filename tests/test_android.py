@@ -573,7 +573,7 @@ def test_a_full_disk_of_this_computer_ends_it_in_one_line(run, root, standin, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(fleet, "backend_of", lambda config: backend)
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     config = dataclasses.replace(QUICK, adb=str(standin.client), formats=("int8",))
     with pytest.raises(UserError, match=r"measurements cannot be written \(No space left on device\); make room"):
         any_device.measure_run(run, root, config)

@@ -19,7 +19,7 @@ from colour_model import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, fleet
-from tfcompact.measure.backends import benchmark_log
+from tfcompact.measure.backends import benchmark_log, benchmark_result
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.benchmark_log import Delegation
 from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged

@@ -28,6 +28,9 @@ def run(name: str, words: Sequence[str], help: str) -> None:
     options: Train = arguments.parse(Train, name, words, help)
     pipeline = opened.pipeline(options)
     made = pipeline.train(options.recipe, overrides(options))
+    if not made.artifacts:  # a worker that is not the chief
+        print(made.path)
+        return
     rows = [row for row in report_files.rows(options.runs, made.model) if row.run == made.name]
     terminal.print_table(pipeline.console, rows, options.runs)
     report_files.write(options.runs)

@@ -83,7 +83,9 @@ def separable(
 
 def norm(x, *, gamma: bool = True, epsilon: float = BN_EPSILON, name: str):
     """Batch normalization (arXiv:1502.03167), with or without its scale; shape kept."""
-    return keras.layers.BatchNormalization(scale=gamma, epsilon=epsilon, momentum=BN_MOMENTUM, name=name)(x)
+    from tfcompact.models.whole_batch import layers_in_scope
+
+    return layers_in_scope()["BatchNormalization"](scale=gamma, epsilon=epsilon, momentum=BN_MOMENTUM, name=name)(x)
 
 
 def activation(x, act: str | None, name: str):
@@ -158,7 +160,9 @@ def drop(x, rate: float, *, whole: bool = False, name: str):
     arXiv:1603.09382; drop path, arXiv:1605.07648). What stays is divided by `1 - rate`.
     """
     shape = (None,) + (1,) * (len(x.shape) - 1) if whole else None
-    return keras.layers.Dropout(rate, noise_shape=shape, rng_type="stateful", name=name)(x)
+    from tfcompact.models.whole_batch import layers_in_scope
+
+    return layers_in_scope()["Dropout"](rate, noise_shape=shape, rng_type="stateful", name=name)(x)
 
 
 def _he(fan: str = "fan_out") -> Any:

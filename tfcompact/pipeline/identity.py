@@ -14,6 +14,7 @@ from tfcompact.data import absolute
 from tfcompact.data.imageset import ImageSet
 from tfcompact.pipeline.subject import Spec
 from tfcompact.runs import store
+from tfcompact.training import strategy
 
 
 def inputs_of(
@@ -42,12 +43,11 @@ def recorded(
     """The finished run of these inputs: found, or made now by `make`, which fills the directory it is given."""
     inputs = json.loads(json.dumps(inputs))
     path = root / spec.name / f"{inputs['stage']}-{store.key(inputs)}"
-    if (path / "provenance.json").is_file():
+    if strategy.agreed(inputs, (path / "provenance.json").is_file()):
         console.print(f"already there: {path}", highlight=False)
         return store.Run(path)
-    with store.recording(
-        root, spec.name, inputs["stage"], inputs, {"network": spec.record.to_json()} | dict(facts)
-    ) as directory:
+    told = {"network": spec.record.to_json()} | dict(facts)
+    with strategy.recorded(lambda: store.recording(root, spec.name, inputs["stage"], inputs, told)) as directory:
         make(directory)
     return store.Run(path)
 

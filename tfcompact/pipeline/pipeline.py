@@ -27,6 +27,7 @@ from tfcompact.pipeline.target import Target
 from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
 from tfcompact.stages.contract import Stage
+from tfcompact.training import strategy
 from tfcompact.training.context import Context, Loaded
 
 
@@ -35,7 +36,7 @@ class Pipeline:
 
     def __init__(self, target: Target, console: Console | None = None) -> None:
         self.target = target
-        self.console = console or Console(quiet=True)
+        self.console = console if console and strategy.workers().chief else Console(quiet=True)
         self.subject = Subject(target, self.console)
         self.spec = self.subject.spec
 
@@ -46,6 +47,7 @@ class Pipeline:
         config that is no stage's, unusable data, and where there is no parent.
         """
         name, stage = stages.stage_of(config)
+        self._meet()
         if reason := self._left_out(stage):
             raise UserError(reason)
         before = self._parent(name, stage, parent)
@@ -107,6 +109,7 @@ class Pipeline:
     def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> store.Run:
         """The export run at the end of a recipe: its steps, export, and measurements on this machine.
 
+        Of several workers only the chief exports and measures; the others return the run of the last step.
         `overrides` are options by the steps' ids: `{"fit": {"epochs": 30}}`. Raises `UnknownName` for a recipe, step
         or option there is none of.
         """
@@ -118,6 +121,9 @@ class Pipeline:
                 continue
             self.console.rule(f"[bold]{step.id}[/]", align="left")
             parent = self.run(config, parent.name if parent else None)
+        if not strategy.workers().chief:  # the rest is done once, by the chief
+            assert parent is not None
+            return parent
         self.console.rule("[bold]export[/]", align="left")
         exported = self.export(export_config, parent.name if parent else None)
         self.console.rule("[bold]measure[/]", align="left")
@@ -149,10 +155,8 @@ class Pipeline:
         seen: Normalization,
     ) -> tuple[Any, dict[str, Any]]:
         """What the stage makes of its network: the parent's, or a new one with the weights it is to start from."""
-        from tfcompact.training.strategy import strategy
-
         keras.utils.set_random_seed(self.target.seed)
-        with strategy().scope():
+        with strategy.strategy().scope():
             if before:
                 model = self.load(before)
             else:
@@ -167,6 +171,12 @@ class Pipeline:
                 model = renormalized(model, seen, context.normalization)
             made: tuple[Any, dict[str, Any]] = stage.run(model, config, context)
             return made
+
+    def _meet(self) -> None:
+        """Waits for the other workers, if there are any: TensorFlow wants that before anything else."""
+        if strategy.workers().several:
+            self.log(f"waits for {len(strategy.workers().addresses)} workers")
+            strategy.strategy()
 
     def _left_out(self, stage: Stage[Any]) -> str | None:
         """Why this network cannot go through the stage; None where it can."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 import numpy as np
 
 from tfcompact.files import write_arrays
+from tfcompact.training import strategy
 from tfcompact.training.context import Context
 from tfcompact.training.optimizers import scales_loss
 from tfcompact.training.trainer import Trainer
@@ -22,8 +24,8 @@ class State:
         self.rows: list[dict[str, float]] = []
         self.best: list[np.ndarray] = []
         self.started_at: float | None = None  # validation accuracy of the weights it began with, if they count
-        if self.file.exists():
-            with np.load(self.file, allow_pickle=False) as saved:
+        if content := strategy.from_chief(self.file.read_bytes() if self.file.exists() else b""):
+            with np.load(io.BytesIO(content), allow_pickle=False) as saved:
                 self.rows = json.loads(str(saved["rows"]))
                 self.started_at = json.loads(str(saved["started_at"]))
                 self.best = [saved[f"best_{i}"] for i in range(len(trainer.network.variables))]
@@ -52,7 +54,9 @@ class State:
         self.rows.append(row)
 
     def write(self) -> None:
-        """Replaces the checkpoint file."""
+        """Replaces the checkpoint file, of which there is one: the chief's."""
+        if not strategy.workers().chief:
+            return
         arrays = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
         arrays |= {f"best_{i}": value for i, value in enumerate(self.best)}
         facts = {"rows": self.rows, "started_at": self.started_at}

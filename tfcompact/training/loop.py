@@ -11,6 +11,7 @@ from typing import Any
 
 from tfcompact.files import write_arrays
 from tfcompact.frameworks import keras
+from tfcompact.training import strategy
 from tfcompact.training.checkpoint import State
 from tfcompact.training.context import Context
 from tfcompact.training.evaluation import evaluator, validation
@@ -51,16 +52,18 @@ def train(
         context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
     if state.epoch < config.epochs and not stalled(state.rows, config.early_stopping):
         images = _images(config, context, start_epoch=state.epoch, epochs=config.epochs)
+        images = strategy.shared(images, config.batch)
         epochs = Epochs(state, config, context, steps)
         try:
-            trainer.fit(
-                images,
-                steps_per_epoch=steps,
-                initial_epoch=state.epoch,
-                epochs=config.epochs,
-                verbose=0,
-                callbacks=[epochs],
-            )
+            with strategy.together(lambda: f"the training goes on after epoch {state.epoch}"):
+                trainer.fit(
+                    images,
+                    steps_per_epoch=steps,
+                    initial_epoch=state.epoch,
+                    epochs=config.epochs,
+                    verbose=0,
+                    callbacks=[epochs],
+                )
         finally:
             epochs.close()  # or an interrupted bar would keep the terminal's cursor
     return _conclude(trainer, state, config, context)

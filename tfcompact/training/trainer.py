@@ -31,7 +31,7 @@ class Trainer(keras.Model):  # type: ignore[misc]
         self.ema = config.ema
         self.averaged = [v for v in network.variables if v.dtype.is_floating] if config.ema else []
         self.averages = [
-            tf.Variable(v, trainable=False, aggregation=tf.VariableAggregation.MEAN, name=f"average_{i}")
+            tf.Variable(v, trainable=False, name=f"average_{i}")  # each replica keeps its own: they are the same
             for i, v in enumerate(self.averaged)
         ]
 

@@ -24,6 +24,7 @@ def load(path: Path) -> Any:
     import h5py
 
     from tfcompact.models.layers import CUSTOM
+    from tfcompact.models.whole_batch import layers_in_scope
 
     try:
         with h5py.File(path) as file:
@@ -38,7 +39,7 @@ def load(path: Path) -> Any:
         )
     if "QuantizeWrapperV2" in classes:
         import tfcompact.compress.quantization.quantizers  # noqa: F401  (registers them and the wrapper)
-    return keras.models.load_model(path, custom_objects=dict(CUSTOM), compile=False)
+    return keras.models.load_model(path, custom_objects=CUSTOM | layers_in_scope(), compile=False)
 
 
 def _class_names(config: Any) -> Iterator[str]:
