@@ -142,7 +142,7 @@ def recorded(recording: Callable[[], contextlib.AbstractContextManager[Path]]) -
 
 @contextlib.contextmanager
 def together(goes_on: Callable[[], str]) -> Iterator[None]:
-    """Turns the loss of a worker in the block into a `UserError` with the remedy; `goes_on()` says what comes then."""
+    """Turns the loss of a worker in the block into a `UserError` with the remedy; `goes_on()` tells the rest."""
     try:
         yield
     except Exception as error:
