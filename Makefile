@@ -85,6 +85,9 @@ options: $(READY) ## the options of STAGE=train, export, measure or of any stage
 leaderboard: $(READY) ## every family on CIFAR-10, float against int8; takes hours, goes on where it stopped
 	@$(VENV)/bin/python tests/benchmarks/leaderboard.py $(if $(value DATA),"$$TFCOMPACT_DATA") $(ARGS)
 
+results: $(READY) ## results of docs/results.md that are older than the code they measure
+	@$(VENV)/bin/python docs/results.py --stale
+
 app: $(READY) ## classify and compare in the browser
 	@$(VENV)/bin/python -m streamlit run streamlit_app/app.py -- $(ARGS)
 

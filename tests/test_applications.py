@@ -20,8 +20,12 @@ Its mobilenet_v1 is left out: it pads the end of odd maps too, where TF-slim and
 
 
 @pytest.mark.parametrize("name", cheapest_first(lambda spec: spec.keras is not None))
-def test_logits_are_those_of_keras_applications(name: str) -> None:
-    assert _difference(name, models.spec(name).image_px) <= 1e-4
+def test_logits_are_those_of_keras_applications(name: str, record_property) -> None:
+    px = models.spec(name).image_px
+    difference = _difference(name, px)
+    for key, value in (("network", name), ("px", px), ("difference", difference)):
+        record_property(key, value)  # for tests/benchmarks/references.py
+    assert difference <= 1e-4
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -1,12 +1,15 @@
 """Phones on the leaderboard: what `tfcompact measure` found of the board's files, beside this computer's times."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 import fake_runs
 import pytest
 import scripts
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import Record
+from recorded.view import View
 
 from tfcompact.records.device import Device
 from tfcompact.runs import measurements, store
@@ -25,7 +28,9 @@ def board(tmp_path) -> tuple[Path, dict[str, store.Run]]:
 
 def test_devices_are_beside_the_board(board, tmp_path) -> None:
     root, exports = board
-    assert leaderboard.elsewhere(exports, root) == []
+    arguments = Arguments("leaderboard.py", None)
+    call = arguments.call(arguments.parse_args(["--records", str(tmp_path / "out")]))
+    assert leaderboard.elsewhere(call, exports, root) == []
     here = next(row for row in measurements.measurements(root, NAME) if row.format == "int8" and row.threads == 1)
     phone = Device("android", "android-pixel-8-1a2b", "Tensor G3", 9, "Android 15")
     emulated = Device("emulated", "arm64-cortex-a76-insn", "Cortex-A76 (QEMU 7.2)", 1, "QEMU")
@@ -37,16 +42,15 @@ def test_devices_are_beside_the_board(board, tmp_path) -> None:
         ),
     ):
         measurements.save_measurement(root, row)
-    lines = leaderboard.elsewhere(exports, root)
+    lines = leaderboard.elsewhere(call, exports, root)
     assert {line["place"]: line["cost"] for line in lines} == {
         "Tensor G3 (Android device), XNNPACK by native, 1 thread": 3.0,
         "Cortex-A76 (QEMU 7.2), XNNPACK, 1 thread": 1.234567,
     }
-    text = leaderboard.elsewhere_table(lines)
+    text = tables.devices(lines)
     assert "Latency of one image in ms, median:" in text
     assert "Instructions of one inference, in millions:" in text
     assert f"| {NAME} | 3.00 |" in text
     assert f"| {NAME} | 1.23 |" in text
-    leaderboard._csv(lines, tmp_path / "out" / "devices.csv")
-    with (tmp_path / "out" / "devices.csv").open() as stream:
-        assert [float(line["cost"]) for line in csv.DictReader(stream)] == [line["cost"] for line in lines]
+    made = View(Record.load("leaderboard", tmp_path / "out"))
+    assert made.rows("devices").of("cost") == pytest.approx([line["cost"] for line in lines], rel=1e-5)

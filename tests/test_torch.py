@@ -59,7 +59,9 @@ def state_of(python: Path, source, px: int, classes: int, folder: Path):
 @pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize(("name", "source"), SOURCES)
-def test_logits_are_those_of_the_other_library(name: str, source, python: Path, tmp_path: Path) -> None:
+def test_logits_are_those_of_the_other_library(
+    name: str, source, python: Path, tmp_path: Path, record_property
+) -> None:
     keras.backend.clear_session()
     spec = models.spec(name)
     px = compared_px(spec)
@@ -72,6 +74,8 @@ def test_logits_are_those_of_the_other_library(name: str, source, python: Path, 
     spread = float(logits.std())
     difference = float(np.abs(found - logits).max())
     print(f"{name}, {source.library}/{source.model}, {px} px: difference {difference:.1e}, deviation {spread:.2f}")
+    for key, value in (("network", name), ("px", px), ("difference", difference)):
+        record_property(key, value)  # for tests/benchmarks/references.py
     assert spread > 0.1, "logits too alike to tell anything"
     assert np.abs(logits[0] - logits[1]).max() > 0.05, "logits that do not depend on the image"
     assert difference <= 1e-8

@@ -1,20 +1,20 @@
 """Speed of our int8 files against `tf_keras.applications` with the stock converter, in turns within one process.
 
-    python tests/benchmarks/against_keras_applications.py                      # mobilenet_v3_small, 224 px, 1 thread
-    python tests/benchmarks/against_keras_applications.py mobilenet_v2 inception_v3 --rounds 30
+    python tests/benchmarks/against_keras_applications.py
+    python tests/benchmarks/against_keras_applications.py --networks mobilenet_v2 inception_v3 --rounds 30
 
 Both sides have random weights, whose values do not change what is computed, and batch normalization statistics taken
 from random images, without which the ranges of int8 make no sense. Ours goes the way of `quantize` and `export`:
 lowered, ranges observed, converted. Theirs goes through `TFLiteConverter` with a representative dataset. Each round
 times each file a few times, the order changing from round to round; the ratio is taken within each round, so that
-what disturbs the machine disturbs both. Prints Markdown; fails where a ratio misses its goal.
+what disturbs the machine disturbs both. Prints Markdown, records each network, and fails where a ratio misses its
+goal.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import importlib.metadata
 import os
 import sys
 import time
@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded import digest, tables
+from recorded.arguments import Arguments
+from recorded.record import recording
 
 from tfcompact import models
 from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, wrapping
 from tfcompact.export.converter import convert
 from tfcompact.frameworks import keras, silenced, tf
-from tfcompact.measure.this_computer import this_device
 from tfcompact.records.artifact import Normalization
 from tfcompact.tflite import flatbuffer, runtime
 
@@ -68,37 +70,27 @@ ROWS = (
 
 
 def main() -> int:
-    """Measures the rows asked for; 1 where one misses its goal."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("models", nargs="*", default=[ROWS[0].ours], help=", ".join(row.ours for row in ROWS))
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each file in a round")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--files", type=Path, help="folder to keep the converted files in, and to take them from")
-    options = parser.parse_args()
+    """Measures the networks asked for; 1 where one misses its goal."""
     known = {row.ours: row for row in ROWS}
-    if unknown := set(options.models) - set(known):
-        parser.error(f"no row {unknown.pop()}; known: {', '.join(known)}")
-
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("tensorflow", "ai-edge-litert"))
-    device = this_device()
-    print(f"{device.processor}, {device.cores} cores, {options.threads} thread(s); {versions}")
-    print(f"n = {options.rounds} rounds of {options.runs} runs a file, in turns; int8, batch 1, random weights\n")
-    print("| model | px | ours ms, p50 | keras.applications ms, p50 | ratio, median | p10 to p90 of rounds |", end="")
-    print(" ours: partitions (nodes delegated) | theirs | load at the end |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    missed = []
-    for name in options.models:
-        row = known[name]
-        ratio = _measure(row, options)
-        if ratio < row.goal:
-            missed.append(f"{name}: {ratio:.2f}x, wanted {row.goal}x")
-    for line in missed:
-        print(line, file=sys.stderr)
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_selection("--networks", choices=tuple(known), default=tuple(known))
+    arguments.add_argument("--rounds", type=int, default=20)
+    arguments.add_argument("--runs", type=int, default=3, help="timed runs of each file in a round")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--files", type=Path, help="folder to keep the converted files in, and to take them from")
+    options = arguments.parse_args()
+    rows = []
+    for name in options.networks:
+        with recording(arguments.call(options), name, flag="--networks", threads=options.threads) as book:
+            rows.append(book.add(network=name, **_measure(known[name], options)))
+    print(f"\n{tables.markdown(tables.of('against_keras_applications'), rows)}")
+    missed = [row for row in rows if row["ratio"] < row["goal"]]
+    for row in missed:
+        print(f"{row['network']}: {row['ratio']:.2f}x, wanted {row['goal']}x", file=sys.stderr)
     return 1 if missed else 0
 
 
-def _measure(row: Row, options: argparse.Namespace) -> float:
+def _measure(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     pixels = np.random.default_rng(0).integers(0, 256, (CALIBRATION, row.px, row.px, 3))
     images = ((pixels - 128) / 127.5).astype(np.float32)
     contents = {
@@ -123,30 +115,36 @@ def _measure(row: Row, options: argparse.Namespace) -> float:
     rounds = np.median(times["theirs"], axis=1) / np.median(times["ours"], axis=1)
     low, ratio, high = np.percentile(rounds, (10, 50, 90))
     pieces = {side: runtime.partitions(content, threads=options.threads) for side, content in contents.items()}
-    cells = [
-        row.ours,
-        row.px,
-        *(f"{np.median(times[side]):.2f}" for side in ("ours", "theirs")),
-        f"**{ratio:.2f}**",
-        f"{low:.2f} to {high:.2f}",
-        *(f"{p.count} ({p.delegated_nodes} of {p.total_nodes})" for p in (pieces["ours"], pieces["theirs"])),
-        f"{os.getloadavg()[0]:.1f}",
-    ]
-    print("|", " | ".join(map(str, cells)), "|", flush=True)
     for side, content in contents.items():
         strays = flatbuffer.stray_floats(content)
         slow = {k: n for k, n in collections.Counter(flatbuffer.operators(content)).items() if k in ("HARD_SWISH",)}
         if strays or slow:
             print(f"{row.ours}, {side}: {len(strays)} float tensors, {slow or 'no HARD_SWISH'}", file=sys.stderr)
-    return float(ratio)
+    return {
+        "px": row.px,
+        "our_ms": float(np.median(times["ours"])),
+        "their_ms": float(np.median(times["theirs"])),
+        "ratio": float(ratio),
+        "ratio_p10": float(low),
+        "ratio_p90": float(high),
+        "our_partitions": pieces["ours"].count,
+        "their_partitions": pieces["theirs"].count,
+        "goal": row.goal,
+        "load_after": round(os.getloadavg()[0], 2),
+    }
+
+
+def kept_in(folder: Path, name: str) -> Path:
+    """Where a file that today's code makes is kept."""
+    return folder / digest.whole() / f"{name}.tflite"
 
 
 def _kept(folder: Path | None, name: str, make: Callable[[], bytes]) -> bytes:
     if folder is None:
         return make()
-    file = folder / f"{name}.tflite"
+    file = kept_in(folder, name)
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
         temporary.write_bytes(make())
         temporary.replace(file)

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import Book, recording
 
 from tfcompact.data import ImageSet, open_images
 from tfcompact.errors import UserError
@@ -178,29 +181,35 @@ def attempt(root: Path, cache: Path, name: str, *, skip: bool) -> ImageSet | str
 
 
 def main() -> None:
-    print("| input | the line it gets | images left with --skip-unreadable |")
-    print("|---|---|---|")
-    skipped: list[str] = []
-    for name, make in INPUTS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o755)
-            root, cache = Path(folder) / "photos", Path(folder) / "cache"
-            cache.mkdir()
-            cache.chmod(0o777)
-            make(root)
-            line = attempt(root, cache, name, skip=False)
-            assert isinstance(line, str), f"{name} was taken without a word"
-            assert "\n" not in line, f"{name} got more than a line"
-            left = attempt(root, cache, name, skip=True)
-            count = "the same line" if isinstance(left, str) else str(sum(left.sizes.values()))
-            if isinstance(left, ImageSet):
-                skipped += [note.replace(f"{folder}/", "") for note in left.notes[1:]]
-            print(f"| {name} | {line.replace(f'{folder}/', '')} | {count} |")
-            for path in (root / "tulip", root / "rose/03.jpg"):
-                if path.exists():
-                    path.chmod(0o755)
+    arguments = Arguments(__file__, __doc__)
+    options = arguments.parse_args()
+    with recording(arguments.call(options)) as book:
+        for name, make in INPUTS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                judge(name, make, Path(folder), book)
+    print(tables.markdown(tables.of("bad_inputs"), book.tables["rows"]))
     print("\nListed as skipped:\n")
-    print("\n".join(f"- {line}" for line in skipped))
+    print("\n".join(f"- {row['line']}" for row in book.tables["skipped"]))
+
+
+def judge(name: str, make: Callable[[Path], None], folder: Path, book: Book) -> None:
+    """Adds what a folder made by `make` gets, without and with --skip-unreadable."""
+    folder.chmod(0o755)
+    root, cache = folder / "photos", folder / "cache"
+    cache.mkdir()
+    cache.chmod(0o777)
+    make(root)
+    line = attempt(root, cache, name, skip=False)
+    assert isinstance(line, str), f"{name} was taken without a word"
+    assert "\n" not in line, f"{name} got more than a line"
+    left = attempt(root, cache, name, skip=True)
+    count = None if isinstance(left, str) else sum(left.sizes.values())
+    book.add(input=name, line=line.replace(f"{folder}/", ""), left=count)
+    for note in left.notes[1:] if isinstance(left, ImageSet) else ():
+        book.add("skipped", input=name, line=note.replace(f"{folder}/", ""))
+    for path in (root / "tulip", root / "rose/03.jpg"):
+        if path.exists():
+            path.chmod(0o755)
 
 
 if __name__ == "__main__":

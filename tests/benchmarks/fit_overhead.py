@@ -9,32 +9,34 @@ the ratio of the fastest epochs, which other work on the machine moves least.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import recording
 from rich.console import Console
 
 from tfcompact import models
 from tfcompact.data import open_images
 from tfcompact.frameworks import keras, tf
 from tfcompact.records.artifact import Normalization
-from tfcompact.runs import environment
 from tfcompact.stages.fit import Config
 from tfcompact.training import checkpoint, progress, trainer
 from tfcompact.training.context import Context
+from tfcompact.training.optimizers import optimizer_for
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--model", default="mobilenet_v2_0.35")
-    parser.add_argument("--px", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=12)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("data")
+    arguments.add_argument("--model", default="mobilenet_v2_0.35")
+    arguments.add_argument("--px", type=int, default=96)
+    arguments.add_argument("--rounds", type=int, default=12)
+    options = arguments.parse_args()
+    with recording(arguments.call(options)) as book, tempfile.TemporaryDirectory() as folder:
         data = open_images(options.data, cache=Path(folder, "cache"))
         config = Config(epochs=options.rounds + 1)
         console = Console(quiet=True)
@@ -66,13 +68,13 @@ def main() -> None:
 
         bare = network()
         bare.compile(
-            trainer._optimizer(config, steps, bare),
+            optimizer_for(config, steps, bare),
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
             metrics=["accuracy"],
         )
-        ours = trainer.Trainer(network(), config, data, 0.0)
-        ours.compile(optimizer=trainer._optimizer(config, steps, ours.network))
-        callback = progress._Epochs(checkpoint.State(ours, context), config, context, steps)
+        ours = trainer.Trainer(network(), config, data)
+        ours.compile(optimizer=optimizer_for(config, steps, ours.network))
+        callback = progress.Epochs(checkpoint.State(ours, context), config, context, steps)
 
         def epoch_of_bare(epoch: int) -> None:
             bare.fit(batches(epoch), steps_per_epoch=steps, verbose=0, validation_data=one_hot)
@@ -95,21 +97,24 @@ def main() -> None:
                 run(epoch)
                 seconds[name].append(time.perf_counter() - start)
                 cpu[name].append(time.process_time() - busy)
-    machine = environment.machine()
-    print(
-        f"{options.model}, {options.px} px, batch {config.batch}, {steps} steps an epoch; {machine['processor']}, "
-        f"{machine['cores']} cores; n = {options.rounds} epochs each, in turns"
-    )
-    for name in seconds:
-        print(f"{name}: {statistics.median(seconds[name][1:]):.2f} s an epoch (median)")
-    for what, times in (("wall time", seconds), ("processor time", cpu)):
-        ratios = sorted(a / b for a, b in zip(times["ours"][1:], times["bare"][1:], strict=True))
-        tenth = len(ratios) // 10
-        fastest = min(times["ours"][1:]) / min(times["bare"][1:])
-        print(
-            f"ours / bare, {what}: {statistics.median(ratios):.3f} (median), from {ratios[tenth]:.3f} to "
-            f"{ratios[-1 - tenth]:.3f} (p10 to p90), {fastest:.3f} (of the fastest)"
-        )
+        for what, times in (("wall time", seconds), ("processor time", cpu)):
+            ratios = sorted(a / b for a, b in zip(times["ours"][1:], times["bare"][1:], strict=True))
+            tenth = len(ratios) // 10
+            book.add(
+                what=what,
+                ratio=statistics.median(ratios),
+                ratio_p10=ratios[tenth],
+                ratio_p90=ratios[-1 - tenth],
+                fastest=min(times["ours"][1:]) / min(times["bare"][1:]),
+                our_median_s=statistics.median(times["ours"][1:]),
+                bare_median_s=statistics.median(times["bare"][1:]),
+                epochs=options.rounds,
+                steps=steps,
+                batch=config.batch,
+                network=options.model,
+                px=options.px,
+            )
+    print(tables.markdown(tables.of("fit_overhead"), book.tables["rows"]))
 
 
 if __name__ == "__main__":

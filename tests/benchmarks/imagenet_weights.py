@@ -1,7 +1,7 @@
 """Networks with their published ImageNet weights, float and uint8, on a folder of ImageNet's photographs.
 
     make weights
-    python tests/benchmarks/imagenet_weights.py path/to/photographs [--runs runs/imagenet] [--only squeezenet_1.1 …]
+    python tests/benchmarks/imagenet_weights.py path/to/photographs [--networks squeezenet_1.1 …]
 
 Post-training quantization in every one of the `--ways` (options of `quantize`), with ranges from photographs of the
 training split; export through the gate, then the exported files on every photograph. The published networks were
@@ -15,12 +15,16 @@ range is taken.
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import Book, recording
 from rich.console import Console
 
 from tfcompact.data.images import normalize
@@ -28,8 +32,8 @@ from tfcompact.export.gate import compare
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured
 from tfcompact.pipeline.target import Target
-from tfcompact.records.artifact import Artifact, Normalization
-from tfcompact.runs import environment
+from tfcompact.records.artifact import Normalization
+from tfcompact.runs import store
 from tfcompact.tflite import runtime
 
 NETWORKS = ("efficientnet_lite0", "squeezenet_1.1")
@@ -62,17 +66,19 @@ def logits(model: Any, images: np.ndarray, normalization: Normalization) -> np.n
     return np.concatenate([model.predict_on_batch(normalize(batch, normalization)) for batch in batches])
 
 
-def answers(pipeline: Pipeline, format: str, parent: str, images: np.ndarray) -> tuple[Artifact, np.ndarray]:
+def answers(pipeline: Pipeline, format: str, parent: store.Run, images: np.ndarray, book: Book) -> Any:
     """The exported file of run `parent`, and its probabilities `[n, classes]` for uint8 `[n, px, px, 3]`."""
-    exported = pipeline.export(configured("export", {"formats": [format]}), parent)
+    exported = pipeline.export(configured("export", {"formats": [format]}), parent.name)
+    book.rests_on(parent, exported)
     (artifact,) = exported.artifacts
     return artifact, runtime.LiteModel(exported.path / artifact.path)(images)
 
 
-def both_ways(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> str:
-    """Agreement in percent, two cells of a table: of the first classes, and with ties alike."""
+def both_ways(where: str, given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> Any:
+    """Agreement in percent, two columns: of the first classes, and with ties alike."""
     alike = compare(given, expected, labels, step)["agreement"]
-    return f"{100 * np.mean(given.argmax(1) == expected.argmax(1)):.1f} | {100 * alike:.1f}"
+    first = 100 * float(np.mean(given.argmax(1) == expected.argmax(1)))
+    return {f"{where}_first": first, f"{where}_ties": 100 * alike}
 
 
 def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -82,59 +88,54 @@ def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return step * (np.clip(np.round(values / step) + zero_point, 0, 255) - zero_point)
 
 
-def table(header: str, rows: list[str]) -> None:
-    """Prints a Markdown table."""
-    print(f"| {header} |\n|{'---|' * (header.count('|') + 1)}")
-    print("\n".join(f"| {row} |" for row in rows), end="\n\n")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs")
-    parser.add_argument("--runs", type=Path, default=Path("runs/imagenet"))
-    parser.add_argument("--only", nargs="+", default=NETWORKS)
-    parser.add_argument("--ways", nargs="+", default=WAYS, help='options of quantize: "percentile=100 equalize=true"')
-    chosen = parser.parse_args()
-    rows: list[str] = []
-    agreements: list[str] = []
-    counted: dict[str, int] = {}
-    for name in chosen.only:
-        target = Target(name, data=f"imagenet:{chosen.photographs}", px=224, runs=chosen.runs)
-        pipeline = Pipeline(target, Console(stderr=True))
-        fit = pipeline.run(configured("fit", {"weights": "imagenet", "epochs": 0}))
-        data = pipeline.images(fit)
-        counted = dict(data.sizes)
-        parts = [data.arrays(split, px=224) for split in data.sizes]
-        images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        held_out = np.repeat([split != "train" for split in data.sizes], [len(part[1]) for part in parts])
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("photographs")
+    arguments.add_argument("--runs", type=Path, default=Path("runs/imagenet"))
+    arguments.add_selection("--networks", default=NETWORKS)
+    arguments.add_argument("--ways", nargs="+", default=WAYS, help='options of quantize: "ranges=mse equalize=true"')
+    options = arguments.parse_args()
+    for name in options.networks:
+        with recording(arguments.call(options), name, flag="--networks") as book:
+            target = Target(name, data=f"imagenet:{options.photographs}", px=224, runs=options.runs)
+            judge(Pipeline(target, Console(stderr=True)), options.ways, book)
+        for table in ("files", "agreement"):
+            print(f"\n{tables.markdown(tables.of('imagenet_weights', table), book.tables[table])}")
 
-        unrounded = logits(pipeline.load(fit.name), images, pipeline._normalization(fit))
-        original, expected = answers(pipeline, "float32", fit.name, images)
-        scores = " | ".join(f"{top(expected, labels, n):.1f}" for n in (1, 5))
-        rows.append(f"{name} | float32 | | {original.bytes / 1e6:.2f} | {scores}")
-        for way in chosen.ways:
-            quantized = pipeline.run(configured("quantize", {"epochs": 0} | options_of(way)), fit.name)
-            artifact, given = answers(pipeline, "uint8", quantized.name, images)
-            scores = " | ".join(f"{top(given, labels, n):.1f}" for n in (1, 5))
-            rows.append(f"{name} | uint8 | {way} | {artifact.bytes / 1e6:.2f} | {scores}")
-            network = logits(pipeline.load(quantized.name), images, pipeline._normalization(quantized))
-            step = artifact.output.scale
-            last = list(quantized.notes["ranges"].values())[-1]
-            cells = [
-                both_ways(rounded(unrounded, *last), expected, labels, ROUNDING),
-                both_ways(network, expected, labels, ROUNDING),
-                both_ways(given, expected, labels, step),
-                *(both_ways(given[at], expected[at], labels[at], step) for at in (~held_out, held_out)),
-            ]
-            tied = int(((given == given.max(1, keepdims=True)).sum(1) > 1).sum())
-            agreements.append(f"{name} | {way} | {' | '.join(cells)} | {tied}")
-    machine = environment.machine()
-    print(f"{machine['processor']}, {machine['cores']} cores; photographs: {counted}; shares in percent.\n")
-    table("network | file | way | MB | top-1 | top-5", rows)
-    where = ("last tensor alone", "8-bit network", "file", "file, train", "file, held out")
-    header = " | ".join(f"{part}: first | ties alike" for part in where)
-    table(f"network | way | {header} | photographs with a tie", agreements)
+
+def judge(pipeline: Pipeline, ways: Sequence[str], book: Book) -> None:
+    """The rows of a network: its float file, and in each way its uint8 file."""
+    name = pipeline.spec.name
+    fit = pipeline.run(configured("fit", {"weights": "imagenet", "epochs": 0}))
+    data = pipeline.images(fit)
+    parts = [data.arrays(split, px=224) for split in data.sizes]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    held_out = np.repeat([split != "train" for split in data.sizes], [len(part[1]) for part in parts])
+
+    def file(format: str, way: str, megabytes: float, probabilities: np.ndarray) -> None:
+        scores = {f"top{n}": top(probabilities, labels, n) for n in (1, 5)}
+        counted = {"photographs": len(labels), "training": int((~held_out).sum()), "held_out": int(held_out.sum())}
+        book.add("files", network=name, file=format, way=way, mb=megabytes, **scores, **counted)
+
+    unrounded = logits(pipeline.load(fit.name), images, fit.normalization)
+    original, expected = answers(pipeline, "float32", fit, images, book)
+    file("float32", "", original.bytes / 1e6, expected)
+    for way in ways:
+        quantized = pipeline.run(configured("quantize", {"epochs": 0} | options_of(way)), fit.name)
+        artifact, given = answers(pipeline, "uint8", quantized, images, book)
+        file("uint8", way, artifact.bytes / 1e6, given)
+        network = logits(pipeline.load(quantized.name), images, quantized.normalization)
+        step = artifact.output.scale
+        last = list(quantized.notes["ranges"].values())[-1]
+        agreement = both_ways("last", rounded(unrounded, *last), expected, labels, ROUNDING)
+        agreement |= both_ways("network", network, expected, labels, ROUNDING)
+        agreement |= both_ways("file", given, expected, labels, step)
+        for where, at in (("train", ~held_out), ("held_out", held_out)):
+            agreement |= both_ways(where, given[at], expected[at], labels[at], step)
+        tied = int(((given == given.max(1, keepdims=True)).sum(1) > 1).sum())
+        calibration = quantized.provenance["inputs"]["config"]["calibration_images"]
+        book.add("agreement", network=name, way=way, **agreement, tied=tied, calibration_images=calibration)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

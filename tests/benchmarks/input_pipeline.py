@@ -11,9 +11,7 @@ does meets all of them.
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,8 +21,11 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import recording
+
 from tfcompact.data import Augment, open_images
-from tfcompact.data.collection import cores
 from tfcompact.data.images import normalize
 from tfcompact.frameworks import keras, keras_cv, tf
 from tfcompact.records.artifact import Normalization
@@ -57,14 +58,6 @@ def stock(folder: Path, px: int, batch: int, *, cached: bool) -> Any:
     return data.map(augment, num_parallel_calls=tf.data.AUTOTUNE).repeat().prefetch(tf.data.AUTOTUNE)
 
 
-def processor() -> str:
-    """The processor's name as Linux knows it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def timed(batches: Iterator[Any], steps: int) -> tuple[float, float, int]:
     """Wall seconds, process seconds and images of the next `steps` batches."""
     wall, process = time.perf_counter(), time.process_time()
@@ -73,21 +66,21 @@ def timed(batches: Iterator[Any], steps: int) -> tuple[float, float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="photographs, CLASS/*.jpg")
-    parser.add_argument("--px", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=40, help="batches per round")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as cache:
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("folder", type=Path, help="photographs, CLASS/*.jpg")
+    arguments.add_argument("--px", type=int, default=224)
+    arguments.add_argument("--batch", type=int, default=32)
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--steps", type=int, default=40, help="batches per round")
+    options = arguments.parse_args()
+    with recording(arguments.call(options)) as book, tempfile.TemporaryDirectory() as cache:
         began = time.perf_counter()
         first = ours(options.folder, options.px, options.batch, Path(cache))
-        filled_s = time.perf_counter() - began
+        filled_s = time.perf_counter() - began  # verifying and decoding everything; import of TensorFlow included
         pipelines = {
             "tfcompact": first,
-            "keras": stock(options.folder, options.px, options.batch, cached=False),
-            "keras, cache()": stock(options.folder, options.px, options.batch, cached=True),
+            "Keras": stock(options.folder, options.px, options.batch, cached=False),
+            "Keras with `cache()` in memory": stock(options.folder, options.px, options.batch, cached=True),
         }
         samples: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
         for turn in range(options.rounds):
@@ -98,20 +91,24 @@ def main() -> None:
                 wall, process, images = timed(batches, options.steps)
                 samples[name].append((images / wall, 1000 * process / images))
                 del batches
-    print(f"{processor()}, {cores()} cores, Python {platform.python_version()}")
-    print(f"TensorFlow {tf.__version__}, default thread pools; {options.px} px, batch {options.batch}, ", end="")
-    print(f"n = {options.rounds} rounds of {options.steps} batches, in turns")
-    print(f"first opening, verifying and decoding everything (import of TensorFlow included): {filled_s:.1f} s\n")
-    print(f"| {'pipeline':14s} | images/s, median | lowest to highest | CPU ms per image | faster |")
-    print("|---|---|---|---|---|")
-    middle = {name: statistics.median(rate for rate, _ in rows) for name, rows in samples.items()}
-    for name, rows in samples.items():
-        rates = [rate for rate, _ in rows]
-        cpu = statistics.median(process for _, process in rows)
-        spread = f"{min(rates):.0f} to {max(rates):.0f}"
-        ratios = [a / b for (a, _), (b, _) in zip(samples["tfcompact"], rows, strict=True)]
-        faster = "" if name == "tfcompact" else f"{statistics.median(ratios):.2f} x"
-        print(f"| {name:14s} | {middle[name]:16.0f} | {spread:17s} | {cpu:16.2f} | {faster} |")
+        for name, rows in samples.items():
+            rates = [rate for rate, _ in rows]
+            ratios = [a / b for (a, _), (b, _) in zip(samples["tfcompact"], rows, strict=True)]
+            book.add(
+                pipeline=name,
+                images_per_s=statistics.median(rates),
+                lowest=min(rates),
+                highest=max(rates),
+                cpu_ms=statistics.median(process for _, process in rows),
+                ours_faster=None if name == "tfcompact" else statistics.median(ratios),
+                rounds=options.rounds,
+                steps=options.steps,
+                batch=options.batch,
+                px=options.px,
+                first_opening_s=filled_s if name == "tfcompact" else None,
+            )
+    print(f"TensorFlow {tf.__version__}, default thread pools\n")
+    print(tables.markdown(tables.of("input_pipeline"), book.tables["rows"]))
 
 
 if __name__ == "__main__":

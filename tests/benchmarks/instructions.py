@@ -4,11 +4,12 @@
     python tests/benchmarks/instructions.py runs/leaderboard/*/export-*/model.int8.tflite
     python tests/benchmarks/instructions.py ours=a.tflite theirs=b.tflite --cpus cortex-a76
 
-The default set: the nine architectures of against_keras_applications.py, ours and theirs (its --files are taken from
-the same folder); MobileNetV3 as our network gives it to the stock converter, without our lowering; and the exports of
-a leaderboard, where there is one. Every count is taken --repeats times, in processes of their own; prints Markdown,
-and fails where two counts of one file differ. What is counted is kept by the file's hash, the processor and the
-program's hash, so a run that was interrupted goes on. It is a proxy for cost and says nothing in ms.
+The default set, which is recorded: the nine architectures of against_keras_applications.py, ours and theirs (its
+--files are taken from the same folder); MobileNetV3 as our network gives it to the stock converter, without our
+lowering; and the exports of a leaderboard, where there is one. Every count is taken --repeats times, in processes
+of their own; prints Markdown, and fails where two counts of one file differ. What is counted is kept by the file's
+hash, the processor and the program's hash, so a run that was interrupted goes on. It is a proxy for cost and says
+nothing in ms.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import Book, recording
+
 from tfcompact.errors import UserError
 from tfcompact.measure.backends import arm_processors, instruction_proxy, runner_answer
 from tfcompact.measure.backends.bundle import build_bundle
+from tfcompact.runs import store
 
 CPUS = ("cortex-a53", "cortex-a76")
 UNLOWERED = ("mobilenet_v3_small", "mobilenet_v3_large")
@@ -32,8 +38,9 @@ UNLOWERED = ("mobilenet_v3_small", "mobilenet_v3_large")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of files: one table of instructions for each column, and the ratio of the second column to the first."""
+    """Rows of files: instructions of each column on each processor. `name` is the table's in the record."""
 
+    name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Path, ...]], ...]
@@ -44,15 +51,18 @@ class Counts:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self.continued = False  # whether a count was not taken now
         self._kept: dict[str, list[int]] = {}
         with contextlib.suppress(FileNotFoundError):
             self._kept = json.loads(file.read_text())
+        self._before = frozenset(self._kept)
 
     def of(self, path: Path, cpu: str, delegate: str, repeats: int) -> list[int]:
         """The counts of this file, `repeats` of them; those that are missing are taken now."""
         program = f"{build_bundle().digest[:12]}-{instruction_proxy.build_plugin(cpu).name.rpartition('-')[2]}"
         key = f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}-{cpu}-{delegate}-{program}"
         found = self._kept.get(key, [])
+        self.continued |= key in self._before
         while len(found) < repeats:
             found = [*found, instruction_proxy.instructions(path, cpu, delegate)]
             self._kept[key] = found
@@ -68,22 +78,28 @@ class Counts:
 
 def main() -> int:
     """Counts and prints; 1 where repeats differ, 2 where something is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", help="LABEL=PATH or PATH; the default set unless given")
-    parser.add_argument("--cpus", nargs="+", default=CPUS, choices=sorted(arm_processors.PROCESSORS))
-    parser.add_argument("--delegate", default="xnnpack", choices=instruction_proxy.DELEGATES)
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=Path("runs/instructions"), help="the default set's files")
-    parser.add_argument("--exports", type=Path, default=Path("runs/leaderboard"), help="a leaderboard's directory")
-    parser.add_argument("--kept", type=Path, help="JSON file of counts (default: counts.json in the folder)")
-    options = parser.parse_args()
-    counts = Counts(options.kept or options.folder / "counts.json")
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("files", nargs="*", help="LABEL=PATH or PATH; the default set unless given")
+    arguments.add_argument("--cpus", nargs="+", default=CPUS, choices=sorted(arm_processors.PROCESSORS))
+    arguments.add_argument("--delegate", default="xnnpack", choices=instruction_proxy.DELEGATES)
+    arguments.add_argument("--repeats", type=int, default=2)
+    arguments.add_argument("--folder", type=Path, default=Path("runs/instructions"), help="the default set's files")
+    arguments.add_argument("--exports", type=Path, default=Path("runs/leaderboard"), help="a leaderboard's directory")
+    arguments.add_argument("--kept", type=Path, help="JSON file of counts (default: counts.json in the folder)")
+    options = arguments.parse_args()
+    counts, book = Counts(options.kept or options.folder / "counts.json"), Book()
+    whole = contextlib.nullcontext(book) if options.files else recording(arguments.call(options), threads=1)
     try:
-        tables = [given(options.files)] if options.files else default_set(options.folder, options.exports)
-        device = instruction_proxy.InstructionProxy(options.cpus[0]).device
-        print(f"{device.system}, {runner_answer.RUNTIME}, delegate {options.delegate}, 1 thread, batch 1; ", end="")
-        print(f"each count taken {options.repeats} times")
-        unequal = [line for table in tables for line in show(table, options, counts)]
+        with whole as book:
+            tables_of = [given(options.files)] if options.files else default_set(options.folder, options.exports)
+            device = instruction_proxy.InstructionProxy(options.cpus[0]).device
+            print(
+                f"{device.system}, {runner_answer.RUNTIME}, delegate {options.delegate}, 1 thread, batch 1; ", end=""
+            )
+            print(f"each count taken {options.repeats} times")
+            book.add("program", system=device.system, runtime=runner_answer.RUNTIME, delegate=options.delegate)
+            unequal = [line for table in tables_of for line in count(table, options, counts, book)]
+            book.continued = counts.continued
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -101,7 +117,7 @@ def given(files: Sequence[str]) -> Table:
         if not file.is_file():
             raise UserError(f"{path} is not there; give LABEL=PATH or PATH of .tflite files")
         rows.append((label or "/".join(file.with_suffix("").parts[-3:]), (file,)))
-    return Table("Files", ("instructions",), tuple(rows))
+    return Table("files", "Files", ("instructions",), tuple(rows))
 
 
 def default_set(folder: Path, exports: Path) -> list[Table]:
@@ -110,27 +126,33 @@ def default_set(folder: Path, exports: Path) -> list[Table]:
 
     nine = []
     for row in against.ROWS:
-        files = tuple(folder / f"{row.ours}.{side}.tflite" for side in ("ours", "theirs"))
+        files = tuple(against.kept_in(folder, f"{row.ours}.{side}") for side in ("ours", "theirs"))
         _make(against, row, files, folder)
         nine.append((f"{row.ours}, {row.px} px", files))
     known = {row.ours: row for row in against.ROWS}
     unlowered = []
     for name in UNLOWERED:
-        files = tuple(folder / f"{name}.{side}.tflite" for side in ("ours", "unlowered"))
+        files = tuple(against.kept_in(folder, f"{name}.{side}") for side in ("ours", "unlowered"))
         _make(against, _Unlowered(name, "", known[name].px), files[1:], folder)
         unlowered.append((f"{name}, {known[name].px} px", files))
-    tables = [Table("int8: the same network lowered, and not", ("lowered", "stock converter"), tuple(unlowered))]
-    pairs = sorted(
-        (path.parts[-3], (path, path.with_name("model.float32.tflite")))
-        for path in exports.glob("*/export-*/model.int8.tflite")
-        if path.with_name("model.float32.tflite").is_file()
-    )
-    if pairs:
-        tables.append(Table("Exports of the leaderboard", ("int8", "float32"), tuple(pairs)))
+    title = "int8: the same network lowered, and not"
+    found = [Table("unlowered", title, ("lowered", "stock converter"), tuple(unlowered))]
+    if pairs := exported(exports):
+        found.append(Table("exports", "Exports of the leaderboard", ("int8", "float32"), pairs))
     else:
         print(f"no exports under {exports}, so int8 is not compared with float32\n")
     title = "int8: ours against keras.applications with the stock converter"
-    return [*tables, Table(title, ("ours", "theirs"), tuple(nine))]  # the slowest last
+    return [*found, Table("applications", title, ("ours", "theirs"), tuple(nine))]  # the slowest last
+
+
+def exported(root: Path) -> tuple[tuple[str, tuple[Path, Path]], ...]:
+    """The int8 and the float32 file of each network's newest export that has both."""
+    newest = {}
+    for run in store.finished(root, stage="export"):
+        files = {artifact.format: run.path / artifact.path for artifact in run.artifacts}
+        if {"int8", "float32"} <= set(files):
+            newest[run.model] = (files["int8"], files["float32"])
+    return tuple(sorted(newest.items()))
 
 
 def _make(against, row, files: Iterable[Path], folder: Path) -> None:
@@ -160,28 +182,20 @@ class _Unlowered:
         return models.build(self.ours, px=self.px)
 
 
-def show(table: Table, options: argparse.Namespace, counts: Counts) -> list[str]:
-    """Prints a table row by row; the files whose counts differ, as lines."""
-    heads = [f"{column}, {cpu}" for cpu in options.cpus for column in table.columns]
-    ratios = [f"{table.columns[1]} / {table.columns[0]}, {cpu}" for cpu in options.cpus] if table.columns[1:] else []
-    head = ["", *heads, *ratios]
-    print(f"\n{table.title}; millions of instructions of one inference:\n")
-    print(f"| {' | '.join(head)} |")
-    print("|---|" + "---:|" * (len(head) - 1), flush=True)
-    unequal = []
+def count(table: Table, options: argparse.Namespace, counts: Counts, book: Book) -> list[str]:
+    """Counts and prints a table; the files whose counts differ, as lines."""
+    rows, unequal = [], []
     for label, files in table.rows:
-        cells, quotients = [], []
+        found = {}
         for cpu in options.cpus:
-            values = []
-            for file in files:
+            for column, file in zip(table.columns, files, strict=True):
                 each = counts.of(file, cpu, options.delegate, options.repeats)
-                values.append(each[-1])
+                found[f"{column}, {cpu}"] = each[-1]
                 if len(set(each)) > 1:
                     unequal.append(f"{file} on {cpu}: {', '.join(map(str, each))}")
-            cells += [f"{value / 1e6:.2f}" for value in values]
-            if len(values) > 1:
-                quotients.append(f"{values[1] / values[0]:.2f}")
-        print(f"| {' | '.join([label, *cells, *quotients])} |", flush=True)
+        rows.append(book.add(table.name, network=label, **found))
+    print(f"\n{table.title}; millions of instructions of one inference:\n")
+    print(tables.markdown(tables.of("instructions", table.name), rows), flush=True)
     return unequal
 
 

@@ -1,9 +1,9 @@
 """`kill -9` in the middle of epochs, again and again, and the same bits in the end.
 
-    python tests/benchmarks/kill_and_resume.py [--model mobilenet_v2_0.35] [--stage fit] [--epochs 4] [--kills 3]
+    python tests/benchmarks/kill_and_resume.py [--model mobilenet_v2_0.35] [--stage fit] [--epochs 3] [--kills 3]
 
 Trains once undisturbed and once with the process killed at random moments and started again with the same command,
-then compares metrics.csv and every weight. Exits 1 where they differ.
+then compares metrics.csv and every weight. Exits 1 where they differ. Each stage is a part of the record.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 
 import h5py
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import Book, recording
 
 
 def start(options: argparse.Namespace, runs: Path) -> subprocess.Popen[str]:
@@ -47,48 +50,59 @@ def weights(run: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="mobilenet_v2_0.35")
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--stage", default="fit", choices=("fit", "quantize"))
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed")
-    options = parser.parse_args()
+def main() -> int:
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("--model", default="mobilenet_v2_0.35")
+    arguments.add_argument("--data", default="digits")
+    arguments.add_argument("--stage", default="fit", choices=("fit", "quantize"))
+    arguments.add_argument("--epochs", type=int, default=3)
+    arguments.add_argument("--kills", type=int, default=3)
+    arguments.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed")
+    options = arguments.parse_args()
+    with recording(arguments.call(options), options.stage) as book, tempfile.TemporaryDirectory() as folder:
+        same = compare(options, Path(folder), book)
+    print(tables.markdown(tables.of("kill_and_resume"), book.tables["rows"]))
+    print("metrics.csv and all weights are identical" if same else "THEY DIFFER")
+    return int(not same)
+
+
+def compare(options: argparse.Namespace, folder: Path, book: Book) -> bool:
+    """Whether both ways end with the same bits."""
+    calm, rough = folder / "calm", folder / "rough"
+    if options.stage == "quantize":  # both start from one fit run
+        first = argparse.Namespace(**vars(options) | {"stage": "fit", "epochs": 1})
+        finished(start(first, calm))
+        shutil.copytree(calm, rough)
+    undisturbed = finished(start(options, calm))
+    facts = {"stage": options.stage, "model": options.model, "epochs": options.epochs}
+    book.add(what="undisturbed", epochs_done=options.epochs, weights=weights(undisturbed), **facts)
     moments = random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        calm, rough = Path(folder, "calm"), Path(folder, "rough")
-        if options.stage == "quantize":  # both start from one fit run
-            first = argparse.Namespace(**vars(options) | {"stage": "fit", "epochs": 1})
-            finished(start(first, calm))
-            shutil.copytree(calm, rough)
-        undisturbed = finished(start(options, calm))
-        print(f"undisturbed: weights {weights(undisturbed)}")
-        for kill in range(options.kills):
-            process = start(options, rough)
-            assert process.stdout is not None
-            for line in process.stdout:  # wait for an epoch to end, then for some moment within the next
-                if "left" in line:
-                    break
-            time.sleep(moments.uniform(0, 3))
-            alive = process.poll() is None
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            partial = next(rough.glob(f"*/{options.stage}-*.partial"), None)
-            rows = len((partial / "metrics.csv").read_text().splitlines()) - 1 if partial else options.epochs
-            print(
-                f"kill {kill + 1}: {'killed' if alive else 'had ended'} with {rows} of {options.epochs} epochs done"
-            )
-        resumed = finished(start(options, rough))
-        print(f"resumed:     weights {weights(resumed)}")
-        same = (
-            weights(undisturbed) == weights(resumed)
-            and (undisturbed / "metrics.csv").read_bytes() == (resumed / "metrics.csv").read_bytes()
-        )
-        print("metrics.csv and all weights are identical" if same else "THEY DIFFER")
-        sys.exit(not same)
+    for kill in range(options.kills):
+        alive, done = killed(options, rough, moments)
+        what = f"kill {kill + 1}{'' if alive else ', after it had ended'}"
+        book.add(what=what, epochs_done=done, weights="", **facts)
+    resumed = finished(start(options, rough))
+    book.add(what="started again", epochs_done=options.epochs, weights=weights(resumed), **facts)
+    metrics = [(run / "metrics.csv").read_bytes() for run in (undisturbed, resumed)]
+    same = weights(undisturbed) == weights(resumed) and metrics[0] == metrics[1]
+    book.add("compared", stage=options.stage, identical=same)
+    return same
+
+
+def killed(options: argparse.Namespace, runs: Path, moments: random.Random) -> tuple[bool, int]:
+    """Starts the command and kills it some time after an epoch: whether it was still alive, and epochs done."""
+    process = start(options, runs)
+    assert process.stdout is not None
+    for line in process.stdout:  # wait for an epoch to end, then for some moment within the next
+        if "left" in line:
+            break
+    time.sleep(moments.uniform(0, 3))
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    partial = next(runs.glob(f"*/{options.stage}-*.partial"), None)
+    return alive, len((partial / "metrics.csv").read_text().splitlines()) - 1 if partial else options.epochs
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,12 +5,12 @@
 The table is made of the few networks that have every layer of the space (`Space.covering`); 40 other networks, drawn
 with a seed, are only measured whole and predicted: nothing about them, and no whole network at all, goes into the
 table. Prints, for each device, median, 90th percentile and largest error, and Spearman's rank correlation, as
-Markdown. What was built and measured is kept in the cache, and the same call goes on from there.
+Markdown. What was built and measured is kept in the cache as long as tfcompact is the same, and the same call goes on
+from there. Each device is a part of the record.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import random
@@ -19,6 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from recorded import digest, tables
+from recorded.arguments import Arguments
+from recorded.record import recording
 
 from tfcompact.export.candidate import int8_file, keeping
 from tfcompact.files import write_json
@@ -45,41 +48,53 @@ GOAL_ERROR, GOAL_RANKS = 5.0, 0.98
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=Path("build/latency-prediction"))
-    parser.add_argument("--devices", nargs="+", default=["host", "cortex-a76", "cortex-a53"])
-    parser.add_argument("--networks", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--build-only", action="store_true", help="make the files and measure nothing")
-    options = parser.parse_args()
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("--cache", type=Path, default=Path("build/latency-prediction"))
+    arguments.add_selection("--devices", default=["host", "cortex-a76", "cortex-a53"])
+    arguments.add_argument("--networks", type=int, default=40)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--build-only", action="store_true", help="make the files and measure nothing")
+    options = arguments.parse_args()
     covering = SPACE.covering()
     held_out = _drawn(options.networks, options.seed, covering)
-    kept = options.cache / "networks"
-    made_of = [_file(kept, architecture) for architecture in covering]
-    judged = [_file(kept, architecture) for architecture in held_out]
+    cache = options.cache / digest.whole()
     if options.build_only:
+        _files(cache, [*covering, *held_out])
         return 0
-    print(f"{SPACE.size} networks in the space, the table made of {len(made_of)}, {len(judged)} others predicted\n")
-    print("| device | unit | operators in table | networks | range | median error | p90 | largest | Spearman |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    failed = False
+    rows = []
     for name in options.devices:
-        meter = meters.HostMeter() if name == "host" else meters.ProxyMeter(name)
-        networks = ((file.stem, file.read_bytes()) for file in made_of)
-        table = table_making.make_table(networks, meter, options.cache / f"{name}.json", extend=True, log=_to_stderr)
-        measured = np.array(_whole(judged, meter, options.cache / f"{name}-whole.json"))
-        predicted = np.array([table.predict(file) for file in judged])
-        errors = 100 * np.abs(predicted / measured - 1)
-        ranks = cost_table.rank_correlation(predicted, measured)
-        median, p90 = np.percentile(errors, (50, 90))
-        print(
-            f"| {table.setting.device.name} | {table.setting.unit} | {len(table.alone)} | {len(judged)} "
-            f"| {measured.min():.4g} to {measured.max():.4g} | {median:.2f} % | {p90:.2f} % | {errors.max():.2f} % "
-            f"| {ranks:.4f} |",
-            flush=True,
-        )
-        failed |= name != "host" and (median > GOAL_ERROR or ranks < GOAL_RANKS)
-    return int(failed)
+        with recording(arguments.call(options), name, flag="--devices", threads=1) as book:
+            book.continued = (cache / f"{name}.json").exists()
+            rows.append(book.add(**_judged(name, _files(cache, covering), _files(cache, held_out), cache)))
+    print(f"{SPACE.size} networks in the space, table made of {len(covering)}, {len(held_out)} others predicted\n")
+    print(tables.markdown(tables.of("latency_prediction"), rows))
+    missed = [row for row in rows if row["error"] > GOAL_ERROR or row["spearman"] < GOAL_RANKS]
+    return int(any(row["unit"] == "instructions" for row in missed))
+
+
+def _judged(name: str, made_of: Sequence[Path], judged: Sequence[Path], cache: Path) -> dict[str, object]:
+    """What a table of one device predicts, against what was measured."""
+    meter = meters.HostMeter() if name == "host" else meters.ProxyMeter(name)
+    networks = ((file.stem, file.read_bytes()) for file in made_of)
+    table = table_making.make_table(networks, meter, cache / f"{name}.json", extend=True, log=_to_stderr)
+    measured = np.array(_whole(judged, meter, cache / f"{name}-whole.json"))
+    predicted = np.array([table.predict(file) for file in judged])
+    errors = 100 * np.abs(predicted / measured - 1)
+    median, p90 = np.percentile(errors, (50, 90))
+    return {
+        "device": table.setting.device.name,
+        "unit": table.setting.unit,
+        "operators": len(table.alone),
+        "networks": len(judged),
+        "table_networks": len(made_of),
+        "space": SPACE.size,
+        "lowest": float(measured.min()),
+        "highest": float(measured.max()),
+        "error": float(median),
+        "error_p90": float(p90),
+        "error_largest": float(errors.max()),
+        "spearman": float(cost_table.rank_correlation(predicted, measured)),
+    }
 
 
 def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list[space.Architecture]:
@@ -91,6 +106,11 @@ def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list
         if candidate not in drawn and candidate not in without:
             drawn.append(candidate)
     return drawn
+
+
+def _files(cache: Path, architectures: Sequence[space.Architecture]) -> list[Path]:
+    """Their int8 files; those that are missing are made now."""
+    return [_file(cache / "networks", architecture) for architecture in architectures]
 
 
 def _file(directory: Path, architecture: space.Architecture) -> Path:

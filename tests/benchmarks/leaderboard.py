@@ -1,29 +1,33 @@
 """One network of every family on the same images with the same recipe and budget: float, PTQ int8 and QAT int8.
 
     make leaderboard [DATA=path/to/cifar10]
-    python tests/benchmarks/leaderboard.py path/to/cifar10 [--runs runs/leaderboard] [--only squeezenet_1.1 …]
+    python tests/benchmarks/leaderboard.py path/to/cifar10 [--runs runs/leaderboard] [--networks squeezenet_1.1 …]
 
 Every network gets the same processor time for training (`FIT_MINUTES`, `QAT_MINUTES`), so a costly one sees fewer
 images; how many is measured once and kept in the runs directory. Accuracy is that of the *exported files* on all test
 images, agreement that of the int8 file with its fake-quant Keras model on 1,000 validation images. Latency is
-measured last, all files in turns. Writes `leaderboard.csv` and `leaderboard.png` to `--out`.
+measured last, all files in turns; the page leaves out those of files that are not a network's newest.
 
 Everything that is finished is kept: a second call goes on where the first one stopped, and prints the same table.
+Each network is a part of the record of its own, and so are its latencies and what devices took for its files.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import gc
 import json
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from recorded import tables
+from recorded.arguments import Arguments, Call
+from recorded.record import recording
+from recorded.view import Rows, with_latencies
 from rich.console import Console
 
 from tfcompact import files, models
@@ -35,16 +39,16 @@ from tfcompact.frameworks import keras, tf
 from tfcompact.measure import host
 from tfcompact.measure.accuracy import TestImages, accuracy_of
 from tfcompact.networks import rewrite
-from tfcompact.pipeline.pipeline import Pipeline, suitable_px
+from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.subject import suitable_px
 from tfcompact.pipeline.target import Target
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.measurement import Accuracy
 from tfcompact.report import measured_rows
-from tfcompact.report.plot_style import INK, PALE, PALETTE, QUIET
-from tfcompact.runs import environment, store
+from tfcompact.runs import store
 from tfcompact.tflite import runtime
-from tfcompact.training.trainer import Teacher, Trainer
+from tfcompact.training.trainer import Trainer
 
 NETWORKS = (
     "squeezenet_1.1",
@@ -82,9 +86,10 @@ def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
         parent = shifted(lower(rewrite.inference(network)), [noise])
         qat = wrapping.quantized(parent)
         calibration.calibrate(qat, parent, [noise], Normalization((128.0,), (127.5,)), 99.99)
-        fit_cost = _cost(network, noise, configured("fit", {}), spec.aux_weight or 0.0, None)
+        heads = [AuxiliaryHead(i, spec.aux_weight or 0.0) for i in range(1, len(network.outputs))]
+        fit_cost = _cost(network, noise, configured("fit", {}), heads)
         config = configured("quantize", {})
-        qat_cost = _cost(qat, noise, config, 0.0, Teacher(parent, config.distill))
+        qat_cost = _cost(qat, noise, config, [SoftLabels(parent, config.distill)])
         file.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(file, {"fit_ms_an_image": 1e3 * fit_cost, "qat_ms_an_image": 1e3 * qat_cost})
     row = json.loads(file.read_text())
@@ -98,13 +103,13 @@ def images_an_epoch(name: str, px: int, file: Path) -> tuple[int, int]:
     )
 
 
-def _cost(network: Any, images: np.ndarray, config: Any, aux: float, teacher: Teacher | None) -> float:
+def _cost(network: Any, images: np.ndarray, config: Any, hooks: Sequence[Hook]) -> float:
     """Processor seconds of an image in a training step, the least of five steps."""
 
     class TenClasses:
         classes = tuple(range(10))
 
-    trainer = Trainer(network, config, TenClasses, aux, teacher)
+    trainer = Trainer(network, config, TenClasses, hooks)
     trainer.compile(optimizer=keras.optimizers.AdamW())
     labels = tf.one_hot(np.arange(len(images)) % 10, 10)
     step = tf.function(lambda: trainer.train_step((tf.constant(images), labels)))
@@ -144,7 +149,7 @@ def tested(name: str, found: dict[str, store.Run], root: Path) -> dict[str, Any]
     if record.exists():
         return json.loads(record.read_text())
     pipeline = Pipeline(Target(name, runs=root), Console(stderr=True))
-    data, px = pipeline.images(found["fit"]), pipeline._px(found["fit"])
+    data, px = pipeline.images(found["fit"]), found["fit"].px
 
     def batches():
         for start in range(0, data.sizes["test"], 500):
@@ -163,23 +168,30 @@ def tested(name: str, found: dict[str, store.Run], root: Path) -> dict[str, Any]
     return row
 
 
-def timed(exports: dict[str, store.Run], rounds: int) -> dict[tuple[str, str, int], float]:
-    """Median wall milliseconds of (network, format, threads), all files in turns in this process."""
+def timed(call: Call, exports: dict[str, store.Run], rounds: int) -> Rows:
+    """Median wall milliseconds of each network's files on one and two threads, all in turns in this process."""
     keys = [(name, format, threads) for name in exports for format in ("float32", "int8") for threads in (1, 2)]
-    subjects = []
-    for name, format, threads in keys:
-        artifact = next(a for a in exports[name].artifacts if a.format == format)
-        subjects.append(host.Subject(exports[name].path / artifact.path, artifact, threads))
-    rows = host.measure_interleaved(subjects, host.Config(repeats=rounds, min_seconds=0))
-    return {key: statistics.median(row.wall_ms) for key, row in zip(keys, rows, strict=True)}
+    with recording(call, lambda row: f"{row['model']} latency", flag="--networks") as book:
+        subjects = []
+        for name, format, threads in keys:
+            artifact = next(a for a in exports[name].artifacts if a.format == format)
+            subjects.append(host.Subject(exports[name].path / artifact.path, artifact, threads))
+        measured = host.measure_interleaved(subjects, host.Config(repeats=rounds, min_seconds=0))
+        ms: dict[str, dict[str, float]] = {name: {} for name in exports}
+        for (name, format, threads), row in zip(keys, measured, strict=True):
+            ms[name][f"{format}_ms_{threads}t"] = round(statistics.median(row.wall_ms), 3)
+        return Rows(
+            book.add("latency", model=name, run=exports[name].name, **columns) for name, columns in ms.items()
+        )
 
 
-def elsewhere(exports: dict[str, store.Run], root: Path) -> list[dict[str, Any]]:
-    """What phones, and emulated processors, were measured to take for the exported files: a line for each row there
-    is of `tfcompact measure RUN --device android` or `emulated`."""
-    return [
+def elsewhere(call: Call, exports: dict[str, store.Run], root: Path) -> list[dict[str, Any]]:
+    """What phones, and emulated processors, were measured to take for the exported files: a row for each there is of
+    `tfcompact measure RUN --device android` or `emulated`."""
+    found = [
         {
             "model": name,
+            "run": run.name,
             "format": row.format,
             "place": row.setting.place,
             "cost": row.cost,
@@ -190,52 +202,45 @@ def elsewhere(exports: dict[str, store.Run], root: Path) -> list[dict[str, Any]]
         for row in measured_rows.measured(root, name).rows
         if row.run == run.name and row.setting.device_kind != "host" and row.cost is not None
     ]
-
-
-def elsewhere_table(lines: list[dict[str, Any]]) -> str:
-    """Those lines in Markdown, a table for each unit, a column for each place and format."""
-    parts = []
-    for unit in dict.fromkeys(line["unit"] for line in lines):
-        of_unit = [line for line in lines if line["unit"] == unit]
-        columns = list(dict.fromkeys((line["place"], line["format"]) for line in of_unit))
-        costs = {(line["model"], line["place"], line["format"]): line["cost"] for line in of_unit}
-        shown = [f"{unit}:", "", f"| network | {' | '.join(f'{format}, {place}' for place, format in columns)} |"]
-        shown.append("|---" * (1 + len(columns)) + "|")
-        for name in dict.fromkeys(line["model"] for line in of_unit):
-            cells = [costs.get((name, *column)) for column in columns]
-            shown.append(f"| {name} | {' | '.join('' if c is None else f'{c:.2f}' for c in cells)} |")
-        parts.append("\n".join(shown))
-    return "\n\n".join(parts)
+    if found:
+        with recording(call, lambda row: f"{row['model']} devices", flag="--networks") as book:
+            for row in found:
+                book.add("devices", **row)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", default="cifar10")
-    parser.add_argument("--runs", type=Path, default=Path("runs/leaderboard"))
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
-    parser.add_argument("--until", choices=("fit", "accuracy", "board"), default="board")
-    parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--rounds", type=int, default=100, help="timed runs of each file")
-    options = parser.parse_args()
-    rows: dict[str, dict[str, Any]] = {}
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("data", nargs="?", default="cifar10")
+    arguments.add_argument("--runs", type=Path, default=Path("runs/leaderboard"))
+    arguments.add_selection("--networks", choices=NETWORKS, default=NETWORKS)
+    arguments.add_argument("--until", choices=("fit", "accuracy", "board"), default="board")
+    arguments.add_argument("--rounds", type=int, default=100, help="timed runs of each file")
+    options = arguments.parse_args()
+    until = options.until
+    options.until = "board"  # the rows are the same, wherever this call stops
+    call = arguments.call(options)
+    rows, latencies, devices = Rows(), Rows(), []
     exports: dict[str, store.Run] = {}
-    for name in options.only:
-        found = train(name, options.data, options.runs, options.until)
-        if options.until != "fit":
+    for name in options.networks:
+        if until == "fit":
+            train(name, options.data, options.runs, until)
+            continue
+        with recording(call, name, flag="--networks") as book:
+            found = train(name, options.data, options.runs, until)
+            book.rests_on(*found.values())
             cost = json.loads((options.runs / "plan" / f"{name}.json").read_text())
-            rows[name] = columns(name, found, tested(name, found, options.runs), cost)
-            exports[name] = found["qat_export"]
+            rows.append(book.add(**columns(name, found, tested(name, found, options.runs), cost)))
+        exports[name] = found["qat_export"]
         keras.backend.clear_session()
         gc.collect()
-    if options.until == "board":
-        for (name, format, threads), ms in timed(exports, options.rounds).items():
-            rows[name][f"{format}_ms_{threads}t"] = round(ms, 3)
-        write(rows, options.out)
+    if until == "board":
+        latencies = timed(call, exports, options.rounds)
+        devices = elsewhere(call, exports, options.runs)
     if rows:
-        print(table(rows))
-        if lines := elsewhere(exports, options.runs):
-            print(f"\n{elsewhere_table(lines)}")
-            _csv(lines, options.out / "leaderboard-devices.csv")
+        print(f"\n{tables.markdown(tables.of('leaderboard'), with_latencies(rows, latencies))}")
+    if devices:
+        print(f"\n{tables.devices(devices)}")
 
 
 def columns(name: str, found: dict[str, store.Run], judged: dict[str, Any], cost: dict[str, float]) -> dict[str, Any]:
@@ -245,6 +250,7 @@ def columns(name: str, found: dict[str, store.Run], judged: dict[str, Any], cost
     seen = found["fit"].provenance["inputs"]["config"]
     return {
         "model": name,
+        "run": found["qat_export"].name,
         "family": models.spec(name).family,
         "px": artifacts["int8"].image_px,
         "parameters": checks["parameters"],
@@ -257,97 +263,13 @@ def columns(name: str, found: dict[str, store.Run], judged: dict[str, Any], cost
         "float_accuracy": round(judged["float"], 2),
         "ptq_accuracy": round(judged["ptq"], 2),
         "qat_accuracy": round(judged["qat"], 2),
+        "ptq_minus_float": round(judged["ptq"] - judged["float"], 2),
         "qat_minus_float": round(judged["qat"] - judged["float"], 2),
         "agreement": round(100 * checks["agreement"], 1),
         "float_bytes": artifacts["float32"].bytes,
         "int8_bytes": artifacts["int8"].bytes,
         "xnnpack_partitions": checks["xnnpack_partitions"],
     }
-
-
-def table(rows: dict[str, dict[str, Any]]) -> str:
-    """The board in Markdown, and what it comes to."""
-    machine = environment.machine()
-    count = next(iter(rows.values()))["test_images"]
-    lines = [
-        f"{machine['processor']}, {machine['cores']} cores; {count:,} test images, top-1 in percent.",
-        "",
-        "| network | px | MMACs | images seen | float32 | PTQ int8 | QAT int8 | QAT - float | agreement "
-        "| float32, MB | int8, MB | float32, ms | int8, ms "
-        "| int8 on 2 threads, ms | XNNPACK partitions | CPU minutes |",
-        "|" + "---|" * 16,
-    ]
-    for row in rows.values():
-        times = [f"{row[k]:.2f}" if k in row else "" for k in ("float32_ms_1t", "int8_ms_1t", "int8_ms_2t")]
-        lines.append(
-            f"| {row['model']} | {row['px']} | {row['macs'] / 1e6:.0f} | {row['images_seen']:,} "
-            f"| {row['float_accuracy']:.2f} | {row['ptq_accuracy']:.2f} | {row['qat_accuracy']:.2f} "
-            f"| {row['qat_minus_float']:+.2f} | {row['agreement']:.1f} | {row['float_bytes'] / 1e6:.2f} "
-            f"| {row['int8_bytes'] / 1e6:.2f} | {' | '.join(times)} | {row['xnnpack_partitions']} "
-            f"| {row['fit_cpu_minutes'] + row['qat_cpu_minutes']:.1f} |"
-        )
-    differences = {name: row["qat_minus_float"] for name, row in rows.items()}
-    worst = min(differences, key=lambda name: differences[name])
-    steps = [row["qat_step_to_float_step"] for row in rows.values()]
-    ptq = statistics.mean(row["ptq_accuracy"] - row["float_accuracy"] for row in rows.values())
-    lines += [
-        "",
-        f"QAT - float: mean {statistics.mean(differences.values()):+.2f} points, lowest {differences[worst]:+.2f} "
-        f"({worst}); PTQ - float: mean {ptq:+.2f}.",
-        f"A step of QAT takes {min(steps):.2f} to {max(steps):.2f} times the processor time of a float step, "
-        f"median {statistics.median(steps):.2f}.",
-    ]
-    return "\n".join(lines)
-
-
-def write(rows: dict[str, dict[str, Any]], out: Path) -> None:
-    """`leaderboard.csv` and `leaderboard.png`, each replaced as a whole."""
-    _csv(list(rows.values()), out / "leaderboard.csv")
-    draw(list(rows.values())).savefig(out / "leaderboard.png.tmp", format="png", dpi=130)
-    (out / "leaderboard.png.tmp").replace(out / "leaderboard.png")
-
-
-def _csv(lines: list[dict[str, Any]], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-    temporary.replace(path)
-
-
-def draw(rows: list[dict[str, Any]]) -> Any:
-    """What 8 bits cost each network, and what they gain: accuracy against float, latency against float."""
-    from matplotlib.figure import Figure
-
-    rows = sorted(rows, key=lambda row: row["qat_minus_float"])
-    places = range(len(rows))
-    figure = Figure(figsize=(11, 0.34 * len(rows) + 1.4), layout="constrained", facecolor="white")
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    left.axvspan(-0.5, 0.5, color=PALE, alpha=0.25, linewidth=0)
-    left.axvline(0, color=QUIET, linewidth=1)
-    ptq = [row["ptq_accuracy"] - row["float_accuracy"] for row in rows]
-    qat = [row["qat_minus_float"] for row in rows]
-    left.hlines(places, ptq, qat, color=PALE, linewidth=1.5)
-    left.scatter(ptq, places, s=34, facecolor="white", edgecolor=PALETTE[1], linewidth=1.5, label="PTQ", zorder=3)
-    left.scatter(qat, places, s=40, color=PALETTE[0], label="QAT", zorder=4)
-    left.set_yticks(places, [row["model"] for row in rows])
-    left.set_xlabel("int8 - float32, points of test accuracy (the band is half a point)", color=INK)
-    left.legend(frameon=False, loc="lower right")
-    if all("int8_ms_1t" in row for row in rows):
-        gain = [row["float32_ms_1t"] / row["int8_ms_1t"] for row in rows]
-        right.barh(places, gain, color=PALETTE[2], height=0.55)
-        for place, value in zip(places, gain, strict=True):
-            right.annotate(
-                f"{value:.1f}", (value, place), (4, 0), textcoords="offset points", va="center", fontsize=8
-            )
-        right.axvline(1, color=QUIET, linewidth=1)
-    right.set_xlabel("float32 ms / int8 ms, one thread", color=INK)
-    for panel in (left, right):
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(colors=INK, labelsize=9)
-    return figure
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Parallel 1x1 convolutions of Inception as one: does the int8 file get faster?
 
-    python tests/benchmarks/merged_branches.py [googlenet_bn inception_v3 inception_v4] [--rounds 40]
+    python tests/benchmarks/merged_branches.py [--networks googlenet_bn …] [--rounds 40]
 
 Convolutions of 1x1 that read the same tensor, each with its ReLU, become one whose channels are dealt out again by
 slices: the same function (printed: the largest difference, relative to the largest output). Both networks are
@@ -12,23 +12,26 @@ the branches get one range instead of one each.
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from typing import Any
 
 import numpy as np
+from recorded import tables
+from recorded.arguments import Arguments
+from recorded.record import recording
 
 from tfcompact import models
 from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
 from tfcompact.export import converter
 from tfcompact.frameworks import keras
-from tfcompact.measure.this_computer import this_device
 from tfcompact.models.layers import ChannelSlice
 from tfcompact.networks.rewrite import calls, rewrite
 from tfcompact.records.artifact import Normalization
 from tfcompact.tflite import runtime
 
 L = keras.layers
+NETWORKS = ("googlenet_bn", "inception_v3", "inception_v4")
 
 
 def merged(model: Any) -> tuple[Any, int]:
@@ -66,55 +69,65 @@ def merged(model: Any) -> tuple[Any, int]:
 
 
 def file_of(network: Any, images: np.ndarray) -> bytes:
+    """The int8 file of a network after training."""
     qat = wrapping.quantized(network)
     calibration.calibrate(qat, network, [images], calibration.on_grid(Normalization()), 99.99)
     return converter.convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["googlenet_bn", "inception_v3", "inception_v4"])
-    parser.add_argument("--rounds", type=int, default=40)
-    options = parser.parse_args()
-    print(f"{this_device().processor}, 1 thread, n = {options.rounds} rounds of 3 runs\n")
-    print(
-        "| network | px | merged groups | difference | apart, ms | merged, ms | apart / merged, median | p10 to p90 |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for name in options.models:
-        px = models.spec(name).image_px
-        pixels = np.random.default_rng(0).integers(0, 256, (8, px, px, 3)).astype(np.uint8)
-        images = ((pixels - 128.0) / 127.5).astype(np.float32)
-        model = models.build(name, px=px)
-        for layer in model.layers:
-            if isinstance(layer, L.BatchNormalization):
-                layer.momentum = 0.0  # the statistics of these images
-        model(images, training=True)
-        apart = lowering.lower(model)
-        together, groups = merged(apart)
-        expected = apart(images[:2]).numpy()
-        difference = np.abs(together(images[:2]).numpy() - expected).max() / np.abs(expected).max()
-        files = {
-            way: runtime.LiteModel(file_of(net, images)) for way, net in (("apart", apart), ("merged", together))
-        }
-        for file in files.values():
-            file.set(file.prepared(pixels[:1]))
-            for _ in range(5):
-                file.invoke()
-        times: dict[str, list[float]] = {way: [] for way in files}
-        for turn in range(options.rounds):
-            for way in sorted(files, reverse=bool(turn % 2)):
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_selection("--networks", default=NETWORKS)
+    arguments.add_argument("--rounds", type=int, default=40)
+    options = arguments.parse_args()
+    rows = []
+    for name in options.networks:
+        with recording(arguments.call(options), name, flag="--networks", threads=1) as book:
+            rows.append(book.add(network=name, **compared(name, options.rounds)))
+    print(tables.markdown(tables.of("merged_branches"), rows))
+
+
+def compared(name: str, rounds: int) -> dict[str, Any]:
+    """What merging does to a network's outputs and to its latency, in turns of both files."""
+    px = models.spec(name).image_px
+    pixels = np.random.default_rng(0).integers(0, 256, (8, px, px, 3)).astype(np.uint8)
+    images = ((pixels - 128.0) / 127.5).astype(np.float32)
+    model = models.build(name, px=px)
+    for layer in model.layers:
+        if isinstance(layer, L.BatchNormalization):
+            layer.momentum = 0.0  # the statistics of these images
+    model(images, training=True)
+    apart = lowering.lower(model)
+    together, groups = merged(apart)
+    expected = apart(images[:2]).numpy()
+    difference = np.abs(together(images[:2]).numpy() - expected).max() / np.abs(expected).max()
+    files = {way: runtime.LiteModel(file_of(net, images)) for way, net in (("apart", apart), ("merged", together))}
+    for file in files.values():
+        file.set(file.prepared(pixels[:1]))
+        for _ in range(5):
+            file.invoke()
+    times: dict[str, list[float]] = {way: [] for way in files}
+    for turn in range(rounds):
+        for way in sorted(files, reverse=bool(turn % 2)):
+            files[way].invoke()
+            samples = []
+            for _ in range(3):
+                start = time.perf_counter()
                 files[way].invoke()
-                samples = []
-                for _ in range(3):
-                    start = time.perf_counter()
-                    files[way].invoke()
-                    samples.append(1e3 * (time.perf_counter() - start))
-                times[way].append(float(np.median(samples)))
-        low, ratio, high = np.percentile(np.array(times["apart"]) / np.array(times["merged"]), (10, 50, 90))
-        medians = " | ".join(f"{np.median(times[way]):.2f}" for way in ("apart", "merged"))
-        print(f"| {name} | {px} | {groups} | {difference:.1e} | {medians} | {ratio:.3f} | {low:.2f} to {high:.2f} |")
+                samples.append(1e3 * (time.perf_counter() - start))
+            times[way].append(float(np.median(samples)))
+    low, ratio, high = np.percentile(np.array(times["apart"]) / np.array(times["merged"]), (10, 50, 90))
+    return {
+        "px": px,
+        "groups": groups,
+        "difference": float(difference),
+        **{f"{way}_ms": float(np.median(times[way])) for way in files},
+        "ratio": float(ratio),
+        "ratio_p10": float(low),
+        "ratio_p90": float(high),
+        "rounds": rounds,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

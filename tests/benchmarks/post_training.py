@@ -1,6 +1,6 @@
 """Ways from one trained float network to a smaller file, without training and with: which of them loses least.
 
-    python tests/benchmarks/post_training.py path/to/flowers [--runs runs/post_training] [--only mobilenet_v2_0.35 …]
+    python tests/benchmarks/post_training.py path/to/flowers [--networks mobilenet_v2_0.35 …]
 
 Prints a Markdown table for each network. All rows start from the same fit run and are figures of the exported *files*
 on all test images: top-1 accuracy, and the images on which a file names the same class as the float32 file. Every
@@ -9,7 +9,6 @@ run is kept, so a second call prints the same tables at once, and one that was i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import math
@@ -18,15 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from recorded import digest, tables
+from recorded.arguments import Arguments
+from recorded.record import Book, recording
 from rich.console import Console
 
 from tfcompact.data.images import normalize
 from tfcompact.export import gate, verified_file
 from tfcompact.networks import rewrite
+from tfcompact.pipeline.exporting import source_of
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured
 from tfcompact.pipeline.target import Target
-from tfcompact.runs import environment, store
+from tfcompact.runs import store
 from tfcompact.tflite import runtime
 
 PX, FIT_EPOCHS, QAT_EPOCHS = 64, 14, 2  # a fit of some three CPU minutes
@@ -59,20 +62,23 @@ class Row(NamedTuple):
     partitions: int
 
 
-def rows(name: str, data: str, root: Path) -> tuple[dict[str, Row], np.ndarray]:
+def files(name: str, data: str, root: Path, book: Book) -> tuple[dict[str, Row], np.ndarray]:
     """Every file of one network by the way it was made, and the labels of the test images."""
     pipeline = Pipeline(Target(name, data=data, px=PX, runs=root), Console(stderr=True))
     fit = pipeline.run(configured("fit", {"epochs": FIT_EPOCHS}))
     images, labels = pipeline.images(fit).arrays("test", px=PX)
     floats = pipeline.export(gate.Config(formats=("float32", "float16", "dynamic"), **ANY), fit.name)
+    book.rests_on(fit, floats)
     found = {f"export, {a.format}": _row(floats.path / a.path, a.format, images) for a in floats.artifacts}
-    found["export, int16x8"] = _row(int16x8(pipeline, fit, root / "files" / name / fit.name), "int16x8", images)
-    engine = litert_quantizer(pipeline, fit, floats, root / "files" / name / fit.name)
+    beside = root / "files" / name / f"{fit.name}-{digest.whole()}"
+    found["export, int16x8"] = _row(int16x8(pipeline, fit, beside), "int16x8", images)
+    engine = litert_quantizer(pipeline, fit, floats, beside)
     found["litert-quantizer, static"] = _row(engine, "int8", images, floats.artifacts[0].normalization)
     for way, options in WAYS.items():
         config = configured("quantize", {"calibration_images": CALIBRATION} | options)
-        quantized = pipeline.run("quantize", config, fit.name)
+        quantized = pipeline.run(config, fit.name)
         exported = pipeline.export(gate.Config(formats=("int8",), **ANY), quantized.name)
+        book.rests_on(quantized, exported)
         found[way] = _row(exported.path / exported.artifacts[0].path, "int8", images)
     return found, labels
 
@@ -85,7 +91,7 @@ def int16x8(pipeline: Pipeline, fit: store.Run, directory: Path) -> Path:
         data, network = pipeline.images(fit), rewrite.inference(pipeline.load(fit.name))
         images, labels = data.arrays("validation", px=PX, limit=500)
         evidence = gate.Evidence(images, labels, data.arrays("train", px=PX, limit=CALIBRATION)[0])
-        source = pipeline._source(fit, network, network)
+        source = source_of(pipeline.spec, fit, network, network)
         verified_file.export(source, "int16x8", gate.Config(**ANY), evidence, directory)
     return path
 
@@ -121,40 +127,43 @@ def _row(path: Path, format: str, images: np.ndarray, normalization: Any = None)
     return Row(format, probabilities, path.stat().st_size / 1e6, runtime.partitions(path).count)
 
 
-def print_table(name: str, found: dict[str, Row], labels: np.ndarray) -> None:
+def judge(name: str, found: dict[str, Row], labels: np.ndarray, book: Book) -> None:
+    """A row for each file, compared with the float32 one. ±: the standard error of the difference of accuracies."""
     base = found["export, float32"].probabilities
     chosen, truth = base.argmax(1), base.argmax(1) == labels
-    print(f"\n{name}, {PX} px\n")
-    print("| way | file | top-1 | - float32 | ± | agreement | mean difference | MB | XNNPACK partitions |")
-    print("|---|---|---|---|---|---|---|---|---|")
     for way, row in found.items():
         right = row.probabilities.argmax(1) == labels
         # Both judge the same images, so the difference is as sure as the images on which one is right alone allow.
         changed = right.astype(float) - truth
-        error = 100 * math.sqrt(float(np.var(changed)) / len(labels))
-        same = 100 * float(np.mean(row.probabilities.argmax(1) == chosen))
-        print(
-            f"| {way} | {row.format} | {100 * right.mean():.1f} | {100 * changed.mean():+.1f} | {error:.1f} "
-            f"| {same:.1f} | {np.abs(row.probabilities - base).mean():.4f} | {row.megabytes:.2f} | {row.partitions} |"
+        book.add(
+            network=name,
+            px=PX,
+            way=way,
+            file=row.format,
+            top1=100 * float(right.mean()),
+            minus_float=100 * float(changed.mean()),
+            error=100 * math.sqrt(float(np.var(changed)) / len(labels)),
+            agreement=100 * float(np.mean(row.probabilities.argmax(1) == chosen)),
+            mean_difference=float(np.abs(row.probabilities - base).mean()),
+            mb=row.megabytes,
+            partitions=row.partitions,
+            test_images=len(labels),
+            calibration_images=CALIBRATION,
+            fit_epochs=FIT_EPOCHS,
+            qat_epochs=QAT_EPOCHS,
         )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--runs", type=Path, default=Path("runs/post_training"))
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
-    options = parser.parse_args()
-    tables = {name: rows(name, options.data, options.runs) for name in options.only}
-    machine = environment.machine()
-    images = len(next(iter(tables.values()))[1])
-    print(
-        f"{machine['processor']}, {machine['cores']} cores; {images} test images, top-1 and agreement with the "
-        f"float32 file in percent, {CALIBRATION} calibration images, QAT {QAT_EPOCHS} epochs.\n"
-        "±: standard error of the difference. Mean difference: of all probabilities from the float32 file's."
-    )
-    for name, (found, labels) in tables.items():
-        print_table(name, found, labels)
+    arguments = Arguments(__file__, __doc__)
+    arguments.add_argument("data")
+    arguments.add_argument("--runs", type=Path, default=Path("runs/post_training"))
+    arguments.add_selection("--networks", choices=NETWORKS, default=NETWORKS)
+    options = arguments.parse_args()
+    for name in options.networks:
+        with recording(arguments.call(options), name, flag="--networks") as book:
+            judge(name, *files(name, options.data, options.runs, book), book)
+        print(f"\n{name}, {PX} px\n\n{tables.markdown(tables.of('post_training'), book.tables['rows'])}")
 
 
 if __name__ == "__main__":

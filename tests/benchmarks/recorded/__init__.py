@@ -1,0 +1,1 @@
+"""Records of what the benchmarks beside this package measured, which docs/results.md is rendered from."""

@@ -1,0 +1,42 @@
+"""Which packages of tfcompact each benchmark measures: its record is old once one of them has changed."""
+
+from __future__ import annotations
+
+PACKAGES = (
+    *("records", "runs", "data", "models", "networks", "tflite", "training", "compress", "weights", "measure"),
+    *("latency", "export", "report", "stages", "sensitivity", "pipeline", "cli"),
+)
+"""Every name that may stand below."""
+
+CONVERTED = ("models", "networks", "compress", "export")
+TRAINED = ("data", *CONVERTED, "training", "stages")
+
+MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, without .py -> what it measures
+    "against_keras_applications": CONVERTED,
+    "bad_inputs": ("data",),
+    "finetune": (*TRAINED, "weights"),
+    "fit_overhead": ("data", "training"),
+    "flowers": TRAINED,
+    "imagenet_weights": ("data", *CONVERTED, "weights"),
+    "input_pipeline": ("data",),
+    "instructions": (*CONVERTED, "measure"),
+    "kernels": CONVERTED,
+    "kill_and_resume": ("data", "models", "training", "stages", "runs"),
+    "latency_prediction": (*CONVERTED, "latency", "tflite", "measure"),
+    "layers": (*TRAINED, "sensitivity"),
+    "leaderboard": TRAINED,
+    "main_job": (*TRAINED, "pipeline", "measure", "report"),
+    "merged_branches": CONVERTED,
+    "post_training": TRAINED,
+    "references": ("models", "weights"),
+    "start": ("cli",),
+}
+NOT_RECORDED: dict[str, str] = {}
+"""Scripts that have no record, and why."""
+
+
+def of_part(benchmark: str, part: str) -> tuple[str, ...]:
+    """What a part of a record measures: latencies and devices of a board do not depend on how it was trained."""
+    if benchmark == "leaderboard" and part.endswith((" latency", " devices")):
+        return (*CONVERTED, "measure")
+    return MEASURES[benchmark]
