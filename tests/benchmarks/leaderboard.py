@@ -48,6 +48,7 @@ from tfcompact.records.measurement import Accuracy
 from tfcompact.report import measured_rows
 from tfcompact.runs import store
 from tfcompact.tflite import runtime
+from tfcompact.training.hooks import AuxiliaryHead, Hook, SoftLabels
 from tfcompact.training.trainer import Trainer
 
 NETWORKS = (
