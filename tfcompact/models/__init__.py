@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from tfcompact.errors import UnknownName
+from tfcompact.frameworks import Model
 from tfcompact.models.spec import ModelSpec, Params
 
 __all__ = ["FAMILIES", "ModelSpec", "Params", "build", "spec", "specs"]
@@ -47,7 +47,7 @@ def spec(name: str) -> ModelSpec:
     return known[name]
 
 
-def build(name: str, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Any:
+def build(name: str, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Model:
     """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`.
 
     `px` and `classes` default to the published ones. With `aux`, architectures with training-time auxiliary heads get

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tfcompact.errors import UserError
+from tfcompact.frameworks import Model
 from tfcompact.records.artifact import Normalization
 
 
@@ -28,7 +29,7 @@ class KerasWeights:
 
     application: str
     normalization: Normalization
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     bgr: bool = False
 
 
@@ -82,7 +83,7 @@ class ModelSpec:
 
     name: str
     family: str
-    build: Callable[..., Any]
+    build: Callable[..., Model]
     image_px: int
     min_px: int
     params: Params
