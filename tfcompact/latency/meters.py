@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -30,7 +29,7 @@ from tfcompact.measure.backends.backend import Backend, Job, Outcome
 from tfcompact.options import opt, require
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.device import Device
-from tfcompact.tflite import metadata
+from tfcompact.tflite import flatbuffer
 from tfcompact.tflite.runtime import open_interpreter, partitions
 
 ROUNDS = 5
@@ -281,9 +280,7 @@ def chain(kind: str, count: int, channels: int = 8) -> bytes:
     code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
     code.version = 2  # the first with 8 bits, of both
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=metadata.MODEL_IDENTIFIER)
-    return bytes(builder.Output())
+    return flatbuffer.packed(model)
 
 
 def _tensor(name: str, channels: int) -> Any:
