@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfcompact import models
-from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, pixel_grid, wrapping
 from tfcompact.export import converter
 from tfcompact.frameworks import keras
 from tfcompact.measure.host import this_device
@@ -67,7 +67,7 @@ def merged(model: Any) -> tuple[Any, int]:
 
 def file_of(network: Any, images: np.ndarray) -> bytes:
     qat = wrapping.quantized(network)
-    calibration.calibrate(qat, network, [images], calibration.on_grid(Normalization()), 99.99)
+    calibration.calibrate(qat, network, [images], pixel_grid.on_grid(Normalization()), 99.99)
     return converter.convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 

@@ -57,7 +57,7 @@ class Pipeline:
         seen = start.normalization if start else self._normalization(before)  # by the network as it comes
         normalization = seen
         if name == "quantize":
-            from tfcompact.compress.quantization.calibration import on_grid
+            from tfcompact.compress.quantization.pixel_grid import on_grid
 
             normalization = on_grid(seen)
         inputs = {
