@@ -1,4 +1,4 @@
-"""From a Keras model to verified `.tflite` files. Export is a gate: a file that fails a check is not written."""
+"""A verified `.tflite` file of a Keras model. Export is a gate: a file that fails a check is not written."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from tfcompact import files
 from tfcompact.data.images import normalize
-from tfcompact.export.converter import convert
+from tfcompact.export import converter
 from tfcompact.export.gate import Config, Evidence, Source, pass_gate
 from tfcompact.records.artifact import Artifact
 from tfcompact.tflite import metadata, runtime
 
 
 def export(source: Source, format: str, config: Config, evidence: Evidence, directory: Path) -> Artifact:
-    """Writes `model.<format>.tflite` to `directory` if it passes every check, and returns its record.
+    """The record of `model.<format>.tflite`, which is written to `directory` if it passes every check.
 
     Raises `RejectedArtifact` that says which check failed, and where agreement is lost, at which layer.
     """
@@ -25,8 +25,9 @@ def export(source: Source, format: str, config: Config, evidence: Evidence, dire
         from tfcompact.compress.quantization.lowering import lower
 
         source = dataclasses.replace(source, model=lower(source.model))
+    calibration = normalize(evidence.calibration.astype(np.float32), source.normalization)
     content = metadata.attach(
-        convert(source.model, format, normalize(evidence.calibration.astype(np.float32), source.normalization)),
+        converter.convert(source.model, format, calibration),
         name=source.name,
         description=f"Image classifier, {len(source.classes)} classes, {format}. Made by tfcompact.",
         labels=source.classes,
