@@ -63,7 +63,7 @@ COMPARED = """\
 
 With int8 numbers, for one image, operator by operator: the largest sum of activations in memory at once, bytes of
 weights and activations read and written, MACs for each byte (arithmetic intensity), and an estimate of the energy
-(45 nm: Horowitz, ISSCC 2014; `tfcompact/costs.py` has the figures).
+(45 nm: Horowitz, ISSCC 2014; `tfcompact/networks/costs.py` has the figures).
 """
 
 

@@ -169,7 +169,7 @@ def test_later_epochs_do_not_decode(photos, tmp_path, monkeypatch):
 STOP = """
 import sys; from pathlib import Path
 from tfcompact.data import Augment, open_images
-from tfcompact.types import Normalization
+from tfcompact.records.artifact import Normalization
 options = dict(px=96, batch=16, normalization=Normalization())
 alive = []
 for room in (10**9, 10**5):  # read from the cache by TensorFlow, and decoded by Python calls

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcompact.compress.quantization import calibration, equalization, lowering, wrapping
+from tfcompact.compress.quantization import calibration, equalization, lowering, pixel_grid, wrapping
 from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
 from tfcompact.networks import rewrite
@@ -11,7 +11,7 @@ from tfcompact.records.artifact import Normalization
 
 L = keras.layers
 PX = 16
-NORMALIZATION = calibration.on_grid(Normalization())
+NORMALIZATION = pixel_grid.on_grid(Normalization())
 IMAGES = ((np.random.default_rng(1).integers(0, 256, (48, PX, PX, 3)) - 128) / 127.5).astype(np.float32)
 BATCHES = [IMAGES[:32], IMAGES[32:]]
 

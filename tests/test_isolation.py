@@ -29,7 +29,7 @@ def test_every_piece_gives_what_the_whole_file_has_there(content) -> None:
     found = list(pieces.pieces(content))
     assert [piece.kind for piece in found] == flatbuffer.operators(content)
     for piece in found:
-        for name, value in zip(piece.outputs, pieces._run(piece, values, "reference"), strict=True):
+        for name, value in zip(piece.outputs, pieces.run(piece, values, "reference"), strict=True):
             np.testing.assert_array_equal(value, values[name], err_msg=piece.name)
 
 

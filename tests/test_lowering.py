@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfcompact import models
-from tfcompact.compress.quantization import calibration, lowering, rules, wrapping
+from tfcompact.compress.quantization import calibration, lowering, pixel_grid, rules, wrapping
 from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
 from tfcompact.frameworks import keras, tf
@@ -277,7 +277,7 @@ def test_the_integer_file_has_no_hard_swish(build) -> None:
     qat = wrapping.quantized(low)
     pixels = np.random.default_rng(0).integers(0, 256, (8, *low.input_shape[1:]))
     x = ((pixels - 128) / 127.5).astype(np.float32)
-    calibration.calibrate(qat, low, [x], calibration.on_grid(Normalization()), 100.0)
+    calibration.calibrate(qat, low, [x], pixel_grid.on_grid(Normalization()), 100.0)
     content = converter.convert(wrapping.deployable(qat), "int8", x)
     operators = collections.Counter(flatbuffer.operators(content))
     assert operators["MUL"]

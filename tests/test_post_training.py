@@ -12,7 +12,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
-from tfcompact.compress.quantization import calibration, rules, wrapping
+from tfcompact.compress.quantization import pixel_grid, wrapping
 from tfcompact.data.images import normalize
 from tfcompact.errors import RejectedArtifact, UnknownName
 from tfcompact.export import converter, gate, verified_file
@@ -26,7 +26,7 @@ from tfcompact.tflite import flatbuffer, metadata
 from tfcompact.training.context import Context
 from tfcompact.weights import saved
 
-NORMALIZATION = calibration.on_grid(Normalization())
+NORMALIZATION = pixel_grid.on_grid(Normalization())
 DATA = FakeImages(train=256)
 
 
@@ -85,7 +85,7 @@ def test_ranges_are_learned_and_the_network_comes_back_from_disk_to_the_bit(trai
     assert notes["best_epoch"] > 0, "the calibrated ranges were best; nothing learned is looked at"
     assert notes["validation_accuracy"] > start["validation_accuracy"] + 0.2
     moved = {name for name, ends in notes["ranges"].items() if ends != pytest.approx(start["ranges"][name], rel=1e-5)}
-    assert moved == set(notes["ranges"]) - {rules.INPUT}
+    assert moved == set(notes["ranges"]) - {pixel_grid.INPUT}
 
     saved.save(whole, tmp_path / "model.h5")
     back = saved.load(tmp_path / "model.h5")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfcompact.compress.quantization import calibration, lowering, quantizers, rules, wrapping
+from tfcompact.compress.quantization import calibration, lowering, pixel_grid, quantizers, rules, wrapping
 from tfcompact.compress.quantization import ranges as ranges_module
 from tfcompact.errors import UserError
 from tfcompact.frameworks import keras, tf
@@ -15,7 +15,7 @@ from tfcompact.weights import saved
 
 L = keras.layers
 PX = 16
-NORMALIZATION = calibration.on_grid(Normalization())  # (pixel - 128) / 127.5
+NORMALIZATION = pixel_grid.on_grid(Normalization())  # (pixel - 128) / 127.5
 PIXELS = np.random.default_rng(1).integers(0, 256, (64, PX, PX, 3))
 IMAGES = ((PIXELS - 128) / 127.5).astype(np.float32)
 
@@ -126,7 +126,7 @@ def test_what_is_rounded_where(qat) -> None:
     """Before a ReLU or a concatenation nothing is: TFLite fuses the one and scales the other's inputs alike."""
     rounded = set(ranges(qat))
     assert rounded == {
-        *(rules.INPUT, "stem", "stem_h_swish_gate", "stem_h_swish"),
+        *(pixel_grid.INPUT, "stem", "stem_h_swish_gate", "stem_h_swish"),
         *("expand_relu6", "filter_relu"),
         *("se_squeeze", "se_reduce_relu", "se_expand", "se_expand_h_sigmoid", "se_excite"),
         *("project", "add", "average", "concat"),
@@ -140,7 +140,7 @@ def test_a_convolution_read_by_a_relu_and_another_layer_is_rounded_itself() -> N
     inputs = L.Input((8, 8, 3))
     x = L.Conv2D(4, 1, name="first")(inputs)
     model = keras.Model(inputs, L.Add(name="add")([x, L.ReLU(name="relu")(x)]))
-    assert set(ranges(wrapping.quantized(model))) == {rules.INPUT, "first", "relu", "add"}
+    assert set(ranges(wrapping.quantized(model))) == {pixel_grid.INPUT, "first", "relu", "add"}
 
 
 def test_every_kernel_lies_on_a_grid_of_its_own_channel(qat, lowered) -> None:
@@ -172,7 +172,7 @@ def test_kernel_quantizer_bears_an_empty_channel_and_passes_gradients_on() -> No
 
 def test_minimum_and_maximum_are_those_observed(qat, lowered) -> None:
     found = ranges(qat)
-    observed = [name for name in found if name not in (rules.INPUT, "average")]
+    observed = [name for name in found if name not in (pixel_grid.INPUT, "average")]
     values = dict(zip(observed, (v.numpy() for v in rewrite.tensors(lowered, observed)(IMAGES)), strict=True))
     clipped = {"stem", "head", "se_expand"}
     for name, (low, high) in found.items():
@@ -268,7 +268,7 @@ def test_the_range_of_least_error_is_the_best_of_all_tried() -> None:
 def test_least_error_keeps_what_is_fixed_and_beats_minimum_and_maximum(lowered, qat) -> None:
     model = wrapping.quantized(lowered)
     found = calibration.calibrate(model, lowered, [IMAGES[:32], IMAGES[32:]], NORMALIZATION, 100.0, "mse")
-    assert found[rules.INPUT] == pytest.approx(ranges(qat)[rules.INPUT])
+    assert found[pixel_grid.INPUT] == pytest.approx(ranges(qat)[pixel_grid.INPUT])
     assert all(low >= -3 for low in (found[name][0] for name in ("stem", "head", "se_expand")))
     assert found["average"] == found["add"]
     values = rewrite.tensors(lowered, ["project", "pool"])(IMAGES)[0]
@@ -285,31 +285,31 @@ def test_an_unknown_method_is_refused(lowered) -> None:
 
 
 def test_a_pixel_is_its_own_quantized_value(qat) -> None:
-    zero_point, step = calibration.grid(NORMALIZATION)
+    zero_point, step = pixel_grid.grid(NORMALIZATION)
     assert (zero_point, step) == (128, pytest.approx(1 / 127.5))
     pixels = np.arange(256).repeat(PX * PX * 3).reshape(256, PX, PX, 3)
     values = ((pixels - 128) / 127.5).astype(np.float32)
-    seen = rewrite.tensors(qat, [rules.INPUT, "logits"])(values)[0].numpy()
+    seen = rewrite.tensors(qat, [pixel_grid.INPUT, "logits"])(values)[0].numpy()
     np.testing.assert_allclose(seen, values, atol=1e-6)
     assert np.array_equal(np.round(seen * 127.5 + 128), pixels)
-    np.testing.assert_allclose(ranges(qat)[rules.INPUT], (-128 / 127.5, 127 / 127.5), rtol=1e-6)
+    np.testing.assert_allclose(ranges(qat)[pixel_grid.INPUT], (-128 / 127.5, 127 / 127.5), rtol=1e-6)
 
 
 def test_on_grid_moves_the_mean_by_half_a_pixel_at_most() -> None:
-    assert calibration.on_grid(Normalization()).mean == (128.0,)
-    assert calibration.on_grid(Normalization((127.0,), (128.0,))).mean == (127.0,)
-    assert calibration.on_grid(Normalization((0.0,) * 3, (255.0,) * 3, "bgr")) == Normalization(
+    assert pixel_grid.on_grid(Normalization()).mean == (128.0,)
+    assert pixel_grid.on_grid(Normalization((127.0,), (128.0,))).mean == (127.0,)
+    assert pixel_grid.on_grid(Normalization((0.0,) * 3, (255.0,) * 3, "bgr")) == Normalization(
         (0.0,), (255.0,), "bgr"
     )
 
 
 def test_normalizations_without_a_grid_are_refused() -> None:
     with pytest.raises(UserError, match="whole-numbered mean"):
-        calibration.grid(Normalization())
+        pixel_grid.grid(Normalization())
     per_channel = Normalization((123.0, 116.0, 103.0), (58.0, 57.0, 57.0))
     with pytest.raises(UserError, match="all channels"):
-        calibration.grid(per_channel)
-    assert calibration.on_grid(per_channel) == Normalization((128.0,), (127.5,))  # the network is made to fit it
+        pixel_grid.grid(per_channel)
+    assert pixel_grid.on_grid(per_channel) == Normalization((128.0,), (127.5,))  # the network is made to fit it
 
 
 def test_calibration_needs_images(lowered) -> None:
@@ -384,9 +384,9 @@ def test_what_may_be_learned_is_and_the_rest_stays(lowered, learned) -> None:
     model, before = learned
     after = wrapping.ranges_of(model)
     assert set(after) == set(before)
-    assert after[rules.INPUT] == before[rules.INPUT]
+    assert after[pixel_grid.INPUT] == before[pixel_grid.INPUT]
     assert after["average"] == after["add"] != before["add"]  # pooling has its input's range still
-    assert {name for name in after if after[name] == before[name]} == {rules.INPUT}
+    assert {name for name in after if after[name] == before[name]} == {pixel_grid.INPUT}
     for name, (low, high) in after.items():
         assert low <= 0 < high
         assert (low == 0) == (before[name][0] == 0)  # a ReLU's 0 is not moved
@@ -399,7 +399,7 @@ def test_a_sigmoid_keeps_its_range() -> None:
     model = keras.Model(inputs, L.Activation("sigmoid", name="gate")(L.Conv2D(4, 1, name="first")(inputs)))
     qat = wrapping.quantized(model, learn_ranges=True)
     calibration.calibrate(qat, model, [IMAGES[:, :8, :8]], NORMALIZATION, 100.0)
-    assert wrapping.ranges_of(qat)["gate"] == pytest.approx(rules.SIGMOID)
+    assert wrapping.ranges_of(qat)["gate"] == pytest.approx(pixel_grid.SIGMOID)
     assert [v.name.split("/")[0] for v in qat.trainable_variables if "_log" in v.name] == ["first", "first"]
 
 
@@ -444,7 +444,7 @@ def test_gradients_of_a_range_are_those_of_its_error() -> None:
 
 def test_signal_to_noise_is_high_at_the_start_and_counts_in_db(qat, lowered) -> None:
     ratio = calibration.signal_to_noise_db(qat, lowered, IMAGES)
-    assert set(ratio) == set(ranges(qat)) - {rules.INPUT}
+    assert set(ratio) == set(ranges(qat)) - {pixel_grid.INPUT}
     assert ratio["stem"] > 25
     assert min(ratio.values()) > 10
     names = ["logits", "pool"]

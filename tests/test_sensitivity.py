@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tfcompact.cli import main
-from tfcompact.compress.quantization import calibration, lowering, quantizers, rules, wrapping
+from tfcompact.compress.quantization import calibration, lowering, pixel_grid, quantizers, wrapping
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.frameworks import keras, tf
 from tfcompact.models.blocks import conv, depthwise, logits, squeeze_excite
@@ -59,7 +59,7 @@ def lowered():
 @pytest.fixture(scope="module")
 def qat(lowered):
     model = wrapping.quantized(lowered)
-    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
+    calibration.calibrate(model, lowered, [IMAGES], pixel_grid.on_grid(Normalization()), 100.0)
     return model
 
 
@@ -110,7 +110,9 @@ def test_a_unit_is_an_operator_with_its_relu(parts):
 
 
 def test_every_rounding_and_kernel_belongs_to_one_unit(qat, parts):
-    wrappers = [layer for layer in qat.layers if isinstance(layer, wrapping.Wrapper) and layer.name != rules.INPUT]
+    wrappers = [
+        layer for layer in qat.layers if isinstance(layer, quantizers.Wrapper) and layer.name != pixel_grid.INPUT
+    ]
     rounded = sorted(name for unit in parts.values() for name in unit.roundings)
     assert rounded == sorted(layer.name for layer in wrappers if layer.quantize_config.output)
     kernels = {layer.name for layer in wrappers if layer.quantize_config.kernel_axis is not None}
@@ -171,7 +173,7 @@ def test_the_worst_come_first_and_every_layer_that_rounds_is_there(ranking, part
 
 def test_a_layer_whose_range_is_spoilt_becomes_the_worst(lowered):
     model = wrapping.quantized(lowered)
-    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
+    calibration.calibrate(model, lowered, [IMAGES], pixel_grid.on_grid(Normalization()), 100.0)
     ends = model.get_layer("project")._output_quantizer_vars
     ends["max_var"].assign(60 * ends["max_var"])
     assert layer_ranking.rank(model, IMAGES).rows[0].unit.name == "project"
@@ -221,7 +223,7 @@ def test_a_kept_operator_computes_what_its_layer_does(name, integer, parts, qat)
 
 def test_only_with_its_readers_is_a_layer_freed_of_a_bad_range(lowered, parts):
     model = wrapping.quantized(lowered)
-    calibration.calibrate(model, lowered, [IMAGES], calibration.on_grid(Normalization()), 100.0)
+    calibration.calibrate(model, lowered, [IMAGES], pixel_grid.on_grid(Normalization()), 100.0)
     ends = model.get_layer("filter_relu")._output_quantizer_vars
     ends["max_var"].assign(20 * ends["max_var"])
     integer, weights = float_layers.integer_file(model, "int8", IMAGES[:8]), layer_ranking.Switches(model).weights
@@ -350,5 +352,5 @@ def _with_metadata(content: bytes) -> bytes:
     from tfcompact.tflite import metadata
 
     return metadata.attach(
-        content, name="net", description="", labels=tuple("abcd"), normalization=calibration.on_grid(Normalization())
+        content, name="net", description="", labels=tuple("abcd"), normalization=pixel_grid.on_grid(Normalization())
     )

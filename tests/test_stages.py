@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_images import FakeImages
 
 from tfcompact import stages
-from tfcompact.compress.quantization import calibration, wrapping
+from tfcompact.compress.quantization import pixel_grid, wrapping
 from tfcompact.errors import UserError
 from tfcompact.frameworks import keras
 from tfcompact.models.blocks import conv, logits
@@ -21,7 +21,7 @@ from tfcompact.records.artifact import Normalization
 from tfcompact.stages import fit, quantize
 from tfcompact.training.context import Context
 
-NORMALIZATION = calibration.on_grid(Normalization())
+NORMALIZATION = pixel_grid.on_grid(Normalization())
 
 
 def context(directory: Path) -> Context:

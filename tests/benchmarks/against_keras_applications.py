@@ -29,7 +29,7 @@ from recorded.arguments import Arguments
 from recorded.record import recording
 
 from tfcompact import models
-from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, wrapping
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, norm_as_addition, pixel_grid, wrapping
 from tfcompact.export.converter import convert
 from tfcompact.frameworks import keras, silenced, tf
 from tfcompact.records.artifact import Normalization
@@ -156,7 +156,7 @@ def _ours(row: Row, images: np.ndarray) -> bytes:
     _warm(model, images)
     low = norm_as_addition.shifted(lowering.lower(model), [images])
     qat = wrapping.quantized(low)
-    calibration.calibrate(qat, low, [images], calibration.on_grid(Normalization()), 99.99)
+    calibration.calibrate(qat, low, [images], pixel_grid.on_grid(Normalization()), 99.99)
     return convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 

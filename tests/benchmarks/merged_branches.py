@@ -22,7 +22,7 @@ from recorded.arguments import Arguments
 from recorded.record import recording
 
 from tfcompact import models
-from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, pixel_grid, wrapping
 from tfcompact.export import converter
 from tfcompact.frameworks import keras
 from tfcompact.models.layers import ChannelSlice
@@ -71,7 +71,7 @@ def merged(model: Any) -> tuple[Any, int]:
 def file_of(network: Any, images: np.ndarray) -> bytes:
     """The int8 file of a network after training."""
     qat = wrapping.quantized(network)
-    calibration.calibrate(qat, network, [images], calibration.on_grid(Normalization()), 99.99)
+    calibration.calibrate(qat, network, [images], pixel_grid.on_grid(Normalization()), 99.99)
     return converter.convert(for_xnnpack.shipped(qat), "int8", images[:4])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, wrapping
+from tfcompact.compress.quantization import calibration, for_xnnpack, lowering, pixel_grid, wrapping
 from tfcompact.export.converter import convert
 from tfcompact.frameworks import keras, tf
 from tfcompact.measure.backends.backend import Job
@@ -27,7 +27,7 @@ def write(folder: Path) -> dict[str, Path]:
     images = np.random.default_rng(1).uniform(-1, 1, (16, PX, PX, 3)).astype(np.float32)
     low = lowering.lower(model)
     qat = wrapping.quantized(low)
-    calibration.calibrate(qat, low, [images], calibration.on_grid(Normalization()), 99.99)
+    calibration.calibrate(qat, low, [images], pixel_grid.on_grid(Normalization()), 99.99)
     contents = {
         "int8": convert(for_xnnpack.shipped(qat), "int8", images[:4]),
         "float32": convert(model, "float32", images[:4]),

@@ -4,10 +4,10 @@
 |---|---|
 | images | one file to pixels, safely; the evaluation transform; normalization. No TensorFlow |
 | folders, bundled, tfds, imagenet | where images come from; each gives a `collection.Collection` |
-| scan | every file verified once, and remembered |
+| verified | every file decoded once, and remembered |
 | splits | train, validation, test by content hash |
-| cache, reading | decoded pixels on disk, and from there into a graph |
-| augment, randomness, pipeline | training batches as a function of seed, epoch and step |
+| cache, feed | decoded pixels on disk, and from there into a graph |
+| augment, randomness, batches | training batches as a function of seed, epoch and step |
 | imageset | what the rest of the house sees |
 """
 
@@ -75,6 +75,7 @@ def absolute(source: str) -> str:
 
 
 def _folder(source: str) -> Path:
+    """The folder that `source` is. Raises `UserError` where it is none, or no name either."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path

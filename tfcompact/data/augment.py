@@ -7,10 +7,9 @@ float32 images in 0..255, before normalization.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from tfcompact.data.randomness import stateless
-from tfcompact.frameworks import keras_cv, tf
+from tfcompact.frameworks import Layer, Tensor, keras_cv, tf
 from tfcompact.options import opt, require
 
 ASPECT = 4 / 3  # of a crop, at most, either way: the range of Szegedy et al. 2014, arXiv:1409.4842, section 6
@@ -42,7 +41,7 @@ class Augment:
 NO_AUGMENT = Augment(flip=False, crop=False)
 
 
-def boxes(seed: Any, proportions: Any, *, flip: bool, least_area: float | None) -> Any:
+def boxes(seed: Tensor, proportions: Tensor, *, flip: bool, least_area: float | None) -> Tensor:
     """Random crops as float32 `[n, 4]` of y1, x1, y2, x2 in 0..1; x1 > x2 stands for a mirrored one.
 
     `proportions [n]` is height / width of each image. A crop's area is uniform in [least_area, 1] of the image's, its
@@ -69,7 +68,7 @@ def boxes(seed: Any, proportions: Any, *, flip: bool, least_area: float | None) 
     return tf.stack([y1, x1, y2, x2], axis=1)
 
 
-def crops(images: Any, boxes: Any, px: int) -> Any:
+def crops(images: Tensor, boxes: Tensor, px: int) -> Tensor:
     """`uint8 [n, s, s, 3]` and boxes `[n, 4]` to float32 `[n, px, px, 3]` in 0..255: keras_cv's crop and flip in one.
 
     keras_cv's RandomCropAndResize ends in the same operation, but an image at a time, after RandomFlip went over
@@ -83,8 +82,8 @@ class Layers:
 
     def __init__(self, augment: Augment) -> None:
         layers, span = keras_cv.layers, (0, 255)
-        self.by_image: list[Any] = []  # layers that take one image at a time
-        self.by_batch: list[Any] = []
+        self.by_image: list[Layer] = []  # layers that take one image at a time
+        self.by_batch: list[Layer] = []
         if augment.rand_augment:
             self.by_image.append(
                 layers.RandAugment(span, augment.rand_augment, magnitude=augment.rand_augment_magnitude)
@@ -102,7 +101,7 @@ class Layers:
         if mixes:
             self.by_batch.append(layers.RandomChoice(mixes, batchwise=True) if len(mixes) > 1 else mixes[0])
 
-    def __call__(self, seed: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+    def __call__(self, seed: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images `[n, px, px, 3]` in 0..255 and one-hot labels `[n, classes]`, both float32, augmented."""
         for k, layer in enumerate(self.by_image):
             seeds = tf.random.stateless_uniform(
@@ -110,7 +109,7 @@ class Layers:
                 minval=None, maxval=None, dtype=tf.int32,
             )  # fmt: skip
 
-            def one(image_and_seed: Any, layer: Any = layer) -> Any:
+            def one(image_and_seed: tuple[Tensor, Tensor], layer: Layer = layer) -> Tensor:
                 with stateless(image_and_seed[1], layer):
                     return layer(image_and_seed[0])
 

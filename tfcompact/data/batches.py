@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from tfcompact.data.augment import Augment, Layers, boxes, crops
+from tfcompact.data.feed import Reader
 from tfcompact.data.images import normalize
-from tfcompact.frameworks import tf
+from tfcompact.frameworks import Dataset, Tensor, tf
 from tfcompact.records.artifact import Normalization
 
 
 def training_batches(
     *,
-    records: Callable[[Any], Any],
+    records: Reader,
     labels: npt.NDArray[np.int64],
     proportions: npt.NDArray[np.float32],
     classes: int,
@@ -30,8 +28,8 @@ def training_batches(
     seed: int,
     start_epoch: int,
     epochs: int,
-) -> Any:
-    """Batches `start_epoch * steps` to `epochs * steps` of an endless sequence (see `ImageSet.training`).
+) -> Dataset:
+    """The batches `start_epoch * steps` to `epochs * steps` of an endless sequence (see `ImageSet.training`).
 
     `records(rows)` adds to the graph what reads `uint8 [batch, side, side, 3]`, whole images stretched to a square;
     `proportions` is their true height / width. An epoch's order is a pseudo-random permutation that is computed place
@@ -42,7 +40,7 @@ def training_batches(
     layers = Layers(augment)
     run_key = np.array([seed % 2**31, seed // 2**31 % 2**31], np.int32)
 
-    def load(number: Any) -> tuple[Any, Any]:
+    def load(number: Tensor) -> tuple[Tensor, Tensor]:
         epoch, step = tf.cast(number // steps, tf.int32), number % steps
         places = (step * batch + tf.range(batch, dtype=tf.int64)) % count
         key = tf.random.experimental.stateless_fold_in(run_key, epoch)
@@ -54,5 +52,5 @@ def training_batches(
         images = normalize(tf.ensure_shape(images, (batch, px, px, 3)), normalization)
         return images, tf.ensure_shape(targets, (batch, classes))
 
-    numbers = tf.data.Dataset.range(start_epoch * steps, epochs * steps)
+    numbers: Dataset = tf.data.Dataset.range(start_epoch * steps, epochs * steps)
     return numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

@@ -20,7 +20,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,9 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dat
 TIMEOUT_S = 8.0  # for a server to answer at all
 STALL_S = 30.0  # for the next bytes of a download
 
-Arrays = dict[Split, tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]]  # images [n, h, w] or [n, h, w, 3], labels [n]
+Arrays = dict[
+    Split, tuple[npt.NDArray[np.uint8], npt.NDArray[np.integer]]
+]  # images [n, h, w] or [n, h, w, 3], labels [n]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _keep(arrays: Arrays, folder: Path) -> None:
 
 
 def _digits(cache: Path) -> Arrays:
+    """The arrays of scikit-learn, which has them always."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     loaded = load_digits()
@@ -117,6 +119,7 @@ def _digits(cache: Path) -> Arrays:
 
 
 def _fashion_mnist(cache: Path) -> Arrays:
+    """The arrays from Keras' cache, a Debian package, or the internet."""
     for folder in (_keras_home() / "datasets/fashion-mnist", DEBIAN):
         if (folder / "t10k-images-idx3-ubyte.gz").is_file():
             return {"train": _idx_pair(folder, "train"), "test": _idx_pair(folder, "t10k")}
@@ -127,6 +130,7 @@ def _fashion_mnist(cache: Path) -> Arrays:
 
 
 def _cifar10(cache: Path) -> Arrays:
+    """The arrays from Keras' cache, or the internet."""
     home = _keras_home()
     if (home / "datasets/cifar-10-batches-py.tar.gz").is_file():
         train, test = keras.datasets.cifar10.load_data(cache_dir=str(home))
@@ -150,6 +154,7 @@ def _idx_pair(folder: Path, prefix: str) -> tuple[npt.NDArray[np.uint8], npt.NDA
 
 
 def _keras_home() -> Path:
+    """Where Keras keeps what it has downloaded."""
     return Path.home() / ".keras"
 
 

@@ -2,7 +2,7 @@
 
 A store is a directory of one file per image: its `uint8` pixels, one square size for all, named by the sha256 of the
 image they were made from. A file appears by rename, so it is whole or absent, whoever is killed and however many
-processes write. TensorFlow reads these files by itself: no Python runs in a training pipeline (why: `reading.py`),
+processes write. TensorFlow reads these files by itself: no Python runs in a training pipeline (why: `feed.py`),
 and memory does not grow with the number of images; the system's page cache holds what there is room for.
 """
 
@@ -100,6 +100,7 @@ class Store:
             }
 
     def _add(self, content: bytes, record: Pixels) -> None:
+        """Writes the record of an image."""
         final = self.file(content)
         temporary = final.with_name(f".{final.name}")
         try:
@@ -140,6 +141,7 @@ def _hold(path: Path) -> int:
 
 
 def _inode(path: Path) -> int | None:
+    """Which file it is; None where there is none."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_ino
     return None
@@ -153,6 +155,7 @@ def _age_and_bytes(lock: Path) -> tuple[float, int]:
 
 
 def _remove_unused(store: Path) -> bool:
+    """Whether nobody had the store open, so that it was removed."""
     with contextlib.suppress(FileNotFoundError, BlockingIOError), (store / "use.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(store)

@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tfcompact.data.images import Pixels
-from tfcompact.frameworks import tf
+from tfcompact.frameworks import Tensor, tf
 
-Reader = Callable[[Any], Any]  # int64 places [n] in the graph -> uint8 [n, side, side, 3] in the graph
+Reader = Callable[[Tensor], Tensor]  # int64 places [n] in the graph -> uint8 [n, side, side, 3] in the graph
 
 
 def from_memory(records: Pixels) -> Reader:
@@ -34,7 +33,7 @@ def from_files(files: Sequence[Path], side: int, count: int, *, keep: object) ->
     """Reads `count` records, each from a file of its own; `keep` lives as long as the reader's graph does."""
     names = tf.constant([str(file) for file in files])
 
-    def read(rows: Any, keep: object = keep) -> Any:
+    def read(rows: Tensor, keep: object = keep) -> Tensor:
         # One read operation per record: the runtime spreads them over its threads, twice as fast as a loop.
         each = tf.unstack(tf.gather(names, rows), num=count)
         records = [tf.io.decode_raw(tf.io.read_file(name), tf.uint8) for name in each]
@@ -53,7 +52,7 @@ def from_python(records: Callable[[npt.NDArray[np.int64]], Pixels], side: int, c
         with _ENDING:
             return records(rows)
 
-    def read(rows: Any) -> Any:
+    def read(rows: Tensor) -> Tensor:
         return tf.ensure_shape(tf.numpy_function(guarded, [rows], tf.uint8), (count, side, side, 3))
 
     return read
@@ -79,6 +78,7 @@ class _Ending:
             self._inside -= 1
 
     def _wait(self) -> None:
+        """Lets no new call in, and waits until the last one is a second ago."""
         # A pipeline asks until its buffers are full, of errors by now, and then no more: nobody takes from them.
         self._over = True
         while self._last and (self._inside or time.monotonic() - self._last < 1.0):

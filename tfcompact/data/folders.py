@@ -140,6 +140,7 @@ class _Found:
         return f", only {', '.join(sorted(self.others))} files" if self.others else ""
 
     def _folders(self, parent: Path) -> list[Path]:
+        """The folders in a folder; links that lead back are told as bad."""
         folders = []
         for path in _entries(parent):
             if path.is_symlink() and path.suffix.lower() not in SUFFIXES and _leads_back(path):
@@ -167,6 +168,7 @@ class _Found:
         return list(found)
 
     def _class(self, folder: Path, given: Split | None) -> None:
+        """Notes what the folder of a class holds."""
         self.by_folder[folder.name] += 0
         for path in _entries(folder):
             if path.suffix.lower() in SUFFIXES:
@@ -179,6 +181,7 @@ class _Found:
 
 
 def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
+    """Raises `UserError` for a class that has no image, or none in a split, and where there is but one class."""
     if odd := [name for name in classes if not name.isprintable()]:  # labels.txt holds one name a line, in UTF-8
         raise UserError(f"class folder {odd[0]!r} has a control character in its name; rename it")
     if empty := sorted(name for name, count in found.by_folder.items() if not count):

@@ -76,4 +76,5 @@ def _split(content: bytes) -> Split:
 
 
 def _is_image(path: Path) -> bool:
+    """Whether its name is an image's."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

@@ -13,16 +13,19 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from tfcompact.errors import UnreadableImage
+from tfcompact.frameworks import Tensor
 from tfcompact.records.artifact import Normalization
 
 Pixels = npt.NDArray[np.uint8]
+Values = TypeVar("Values", np.ndarray, Tensor)
+"""An array, or a tensor."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # JPEG: with the MPO that some phones write into a .jpg
@@ -82,7 +85,7 @@ def stretch(image: Pixels, side: int) -> Pixels:
     return _resize(image, side, (0, 0, image.shape[1], image.shape[0]))
 
 
-def normalize(pixels: Any, normalization: Normalization) -> Any:
+def normalize(pixels: Values, normalization: Normalization) -> Values:
     """What the network sees of float32 `pixels [..., 3]` in 0..255, RGB; an array gives an array, a tensor a tensor.
 
     The only place where a `Normalization` becomes arithmetic. Its means and deviations are in its channel order.
@@ -107,6 +110,7 @@ _REASONS = {
 
 
 def _bytes(source: Path | bytes) -> bytes:
+    """The content of a file, or of what was given as bytes. Raises `UnreadableImage` without its name."""
     if isinstance(source, bytes):
         return source
     try:
@@ -169,6 +173,7 @@ _SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How the image must be turned to stand upright, by its EXIF; None if not at all."""
     # A broken EXIF block is no reason to refuse the pixels; viewers show such files unturned, too.
     with contextlib.suppress(Exception):
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -176,6 +181,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """The image as it is meant to be seen."""
     turn = _turn(image)
     return image if turn is None else image.transpose(turn)
 
@@ -195,6 +201,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _what_else(data: bytes) -> str:
+    """What the bytes are instead of an image, as a reason."""
     if data[4:8] == b"ftyp":
         return "HEIC, AVIF or a film; convert it to JPEG"
     if data[:4] in (b"II*\0", b"MM\0*"):
@@ -206,6 +213,7 @@ def _what_else(data: bytes) -> str:
 
 
 def _resize(image: Pixels, side: int, box: tuple[float, float, float, float]) -> Pixels:
+    """The part of the image in `box`, as a square of `side` px."""
     if image.shape[:2] == (side, side) and box == (0, 0, side, side):
         return image
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box=box))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +16,10 @@ from tfcompact.data.augment import Augment
 from tfcompact.data.batches import training_batches
 from tfcompact.data.cache import Store
 from tfcompact.data.collection import Collection, cores
-from tfcompact.data.feed import from_files, from_memory, from_python
+from tfcompact.data.feed import Reader, from_files, from_memory, from_python
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
 from tfcompact.data.splits import SPLITS, Split, split
-from tfcompact.frameworks import tf
+from tfcompact.frameworks import Dataset, Tensor, tf
 from tfcompact.records.artifact import Normalization
 
 MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
@@ -75,7 +74,7 @@ class ImageSet:
         start_epoch: int = 0,
         epochs: int,
         epoch_images: int = 0,
-    ) -> Any:
+    ) -> Dataset:
         """A `tf.data.Dataset` of normalized float32 `[batch, px, px, 3]` and one-hot float32 `[batch, classes]`.
 
         `steps_per_epoch(batch, epoch_images) * (epochs - start_epoch)` batches, each epoch in another order; with
@@ -106,7 +105,7 @@ class ImageSet:
 
     def batches(
         self, split: Split, *, px: int, batch: int, normalization: Normalization | None, limit: int | None = None
-    ) -> Any:
+    ) -> Dataset:
         """A `tf.data.Dataset` of images after `images.fit_square` `[n, px, px, 3]` and int64 labels `[n]`.
 
         Images are normalized float32, or uint8 where `normalization` is None. The order is fixed; with `limit`, the
@@ -116,13 +115,17 @@ class ImageSet:
         labels = self._labels(split)[:limit]
         read = self._reader("fit", px, members, 1)
 
-        def load(row: Any) -> tuple[Any, Any]:
-            return read([row])[0], tf.gather(labels, row)
+        def load(row: Tensor) -> tuple[Tensor, Tensor]:
+            return read(tf.stack([row]))[0], tf.gather(labels, row)
 
-        def finish(images: Any, labels: Any) -> tuple[Any, Any]:
-            return images if normalization is None else normalize(tf.cast(images, tf.float32), normalization), labels
+        def finish(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            if normalization is None:
+                return images, labels
+            pixels: Tensor = tf.cast(images, tf.float32)
+            return normalize(pixels, normalization), labels
 
-        data = tf.data.Dataset.range(len(members)).map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
+        places: Dataset = tf.data.Dataset.range(len(members))
+        data = places.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(batch)
         return data.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     def arrays(
@@ -137,6 +140,7 @@ class ImageSet:
         return self._records("fit", px, members), self._labels(split)[start:limit]
 
     def _labels(self, split: Split) -> npt.NDArray[np.int64]:
+        """The labels of a split, in its order."""
         return self._images.labels[self._members[split]]
 
     def _ordered(self, members: Sequence[int]) -> npt.NDArray[np.int64]:
@@ -150,6 +154,7 @@ class ImageSet:
         return np.array([i for _, _, i in sorted(keyed)], np.int64)
 
     def _transformed(self, kind: str, side: int, i: int) -> Pixels:
+        """The record of one image: `fit` for evaluation, `stretch` for training."""
         if kind == "fit":
             return fit_square(self._images.load(i, None), side)
         return stretch(self._images.load(i, side), side)
@@ -180,7 +185,7 @@ class ImageSet:
             list(pool.map(copy, range(len(members))))
         return out
 
-    def _reader(self, kind: str, side: int, members: npt.NDArray[np.int64], count: int) -> Callable[[Any], Any]:
+    def _reader(self, kind: str, side: int, members: npt.NDArray[np.int64], count: int) -> Reader:
         """What adds to a graph the reading of `count` records, given their places among `members`."""
         if kind == "stretch" and self._images.in_memory:
             return from_memory(self._records(kind, side, members))

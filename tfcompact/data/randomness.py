@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from tfcompact.frameworks import keras_cv, tf
+from tfcompact.frameworks import Layer, Tensor, keras_cv, tf
 
 # The modules of keras_cv.src that call tf.random.* in layers used here. A test looks through the traced graphs for
 # stateful random operations, so that a new layer cannot bring in another module unnoticed.
@@ -35,34 +35,39 @@ class Draws:
     `seed` is an integer tensor `[2]`. Calls are counted while tracing, so each place in the graph has its own number.
     """
 
-    def __init__(self, seed: Any) -> None:
+    def __init__(self, seed: Tensor) -> None:
         self._seed, self._count = seed, 0
 
-    def _next(self) -> Any:
+    def _next(self) -> Tensor:
+        """The seed of the next call."""
         self._count += 1
         return tf.random.experimental.stateless_fold_in(self._seed, self._count)
 
-    def uniform(self, shape: Any, minval: Any = 0, maxval: Any = None, dtype: Any = None, **_: Any) -> Any:
+    def uniform(
+        self, shape: object, minval: object = 0, maxval: object = None, dtype: object = None, **_: object
+    ) -> Tensor:
         """Like `tf.random.uniform`; the layer's own `seed` is of no account."""
         dtype = dtype or tf.float32
         maxval = 1 if maxval is None and tf.as_dtype(dtype).is_floating else maxval
         return tf.random.stateless_uniform(shape, self._next(), minval, maxval, dtype)
 
-    def normal(self, shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any = None, **_: Any) -> Any:
+    def normal(
+        self, shape: object, mean: object = 0.0, stddev: object = 1.0, dtype: object = None, **_: object
+    ) -> Tensor:
         """Like `tf.random.normal`."""
         return tf.random.stateless_normal(shape, self._next(), mean, stddev, dtype or tf.float32)
 
-    def gamma(self, shape: Any, alpha: Any, beta: Any = None, dtype: Any = None, **_: Any) -> Any:
+    def gamma(self, shape: object, alpha: object, beta: object = None, dtype: object = None, **_: object) -> Tensor:
         """Like `tf.random.gamma`."""
         return tf.random.stateless_gamma(shape, self._next(), alpha, beta, dtype or tf.float32)
 
-    def shuffle(self, value: Any, **_: Any) -> Any:
+    def shuffle(self, value: object, **_: object) -> Tensor:
         """Like `tf.random.shuffle`."""
         return tf.random.experimental.stateless_shuffle(value, self._next())
 
 
 @contextlib.contextmanager
-def stateless(seed: Any, *layers: Any) -> Iterator[Draws]:
+def stateless(seed: Tensor, *layers: Layer) -> Iterator[Draws]:
     """While it lasts, `layers` (and the layers within them) draw everything from `seed`, an integer tensor `[2]`."""
     draws = Draws(seed)
     with _TRACING, contextlib.ExitStack() as stack:
@@ -77,7 +82,7 @@ def stateless(seed: Any, *layers: Any) -> Iterator[Draws]:
 class _TensorFlow(ModuleType):
     """TensorFlow, but for `random`."""
 
-    def __init__(self, original: Any, draws: Draws) -> None:
+    def __init__(self, original: ModuleType, draws: Draws) -> None:
         super().__init__("tensorflow")
         self._original, self.random = original, draws
 
@@ -85,7 +90,7 @@ class _TensorFlow(ModuleType):
         return getattr(self._original, name)
 
 
-def _with_inner(layers: Any) -> Iterator[Any]:
+def _with_inner(layers: Iterable[object]) -> Iterator[object]:
     """Those of `layers`, and of the layers among their attributes, that keep a generator; each once."""
     seen: set[int] = set()
     todo = list(layers)

@@ -52,6 +52,7 @@ def position(content: bytes) -> float:
 
 
 def _split_class(contents: set[bytes], wanted: list[Split], class_name: str) -> dict[bytes, Split]:
+    """The split of each content of a class, so that none of `wanted` is without."""
     if len(contents) < len(wanted):
         count = f"{len(contents)} image{'s' * (len(contents) != 1)}"
         raise UserError(
@@ -70,10 +71,12 @@ def _split_class(contents: set[bytes], wanted: list[Split], class_name: str) -> 
 
 
 def _inside(image: bytes, name: Split) -> bool:
+    """Whether an image lies in the interval of a split by itself."""
     low, high = INTERVALS[name]
     return low <= position(image) < high
 
 
 def _distance(image: bytes, name: Split) -> float:
+    """How far an image lies from the interval of a split; 0 or less inside."""
     low, high = INTERVALS[name]
     return max(low - position(image), position(image) - high)

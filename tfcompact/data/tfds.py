@@ -18,8 +18,11 @@ from tfcompact.data.bundled import SETS, answers
 from tfcompact.data.collection import Collection
 from tfcompact.data.folders import SPLIT_FOLDERS, open_folder
 from tfcompact.errors import UnknownName, UserError
+from tfcompact.frameworks import tensorflow_datasets
 
 PREFIX = "tfds:"
+Builder = Any
+"""A set of TensorFlow Datasets, as `tensorflow_datasets.builder` gives it."""
 # A mirrored character is another character, or none.
 CHARACTERS = frozenset(
     {"mnist", "emnist", "kmnist", "qmnist", "svhn_cropped", "omniglot", "cmaterdb", "binarized_mnist"}
@@ -32,20 +35,19 @@ def open_tfds(name: str, cache: Path, *, skip_unreadable: bool, log: Callable[[s
 
     Raises `UserError`: no such set, not one of single labelled images, no train split, not here and not downloadable.
     """
-    import tensorflow_datasets  # type: ignore[import-untyped]
-
-    builder = _builder(tensorflow_datasets, name)
+    builder = _builder(name)
     folder = cache / "tfds" / quote(builder.info.full_name, safe="")
     if not folder.is_dir():
         _download(builder, name)
-        _unpack(tensorflow_datasets, builder, name, folder, log)
+        _unpack(builder, name, folder, log)
     collection = open_folder(folder, cache, skip_unreadable=skip_unreadable, log=log, name_of=unquote)
     if builder.name in CHARACTERS:
         return replace(collection, name=PREFIX + name, flippable=False, least_crop=SETS["digits"].least_crop)
     return replace(collection, name=PREFIX + name)
 
 
-def _builder(tensorflow_datasets: Any, name: str) -> Any:
+def _builder(name: str) -> Builder:
+    """The set called `name`. Raises `UserError` where it is not one of single labelled images."""
     try:
         builder = tensorflow_datasets.builder(name)
     except tensorflow_datasets.core.DatasetNotFoundError:
@@ -64,7 +66,8 @@ def _builder(tensorflow_datasets: Any, name: str) -> Any:
     return builder
 
 
-def _download(builder: Any, name: str) -> None:
+def _download(builder: Builder, name: str) -> None:
+    """Fetches the set unless it is here. Raises `UserError` where that fails."""
     if builder.is_prepared():
         return
     # TensorFlow Datasets asks a silent network for minutes.
@@ -81,7 +84,7 @@ def _download(builder: Any, name: str) -> None:
         raise UserError(f"{PREFIX}{name} could not be downloaded ({line}); try again, or choose another") from None
 
 
-def _unpack(tensorflow_datasets: Any, builder: Any, name: str, folder: Path, log: Callable[[str], None]) -> None:
+def _unpack(builder: Builder, name: str, folder: Path, log: Callable[[str], None]) -> None:
     """Writes every image as it is encoded to `folder/SPLIT/CLASS/NUMBER.jpg`; the folder is whole or absent."""
     splits = [split for split in builder.info.splits if split in SPLIT_FOLDERS]
     if "train" not in splits:

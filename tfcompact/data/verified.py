@@ -63,6 +63,7 @@ def sha256(data: bytes) -> bytes:
 
 
 def _look(path: Path) -> Seen | UnreadableImage:
+    """What is learned of a file by decoding it."""
     try:
         data, height, width = verify(path)
     except UnreadableImage as error:
@@ -71,6 +72,7 @@ def _look(path: Path) -> Seen | UnreadableImage:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
+    """The file's size and time of change; None where it cannot be asked."""
     try:
         status = path.stat()
     except OSError:
@@ -90,5 +92,6 @@ def _recall(memory: Path) -> dict[str, Row]:
 
 
 def _remember(memory: Path, rows: dict[str, Row]) -> None:
+    """Replaces what is remembered."""
     # Two processes may open the same folder at once; the later replacement wins whole.
     write_text(memory, json.dumps({"format": FORMAT, "rows": rows}))  # ASCII: names may not be Unicode

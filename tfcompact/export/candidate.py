@@ -1,6 +1,6 @@
 """A Keras network, never trained, as the int8 file it would become: what it costs to run does not depend on weights.
 
-This is how a search prices a candidate: `latency.Table.predict(int8_file(model))`.
+This is how a search prices a candidate: `Table.predict(int8_file(model))`, with a table of `latency.cost_table`.
 """
 
 from __future__ import annotations
@@ -10,53 +10,50 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfcompact import files, models
-from tfcompact.compress.quantization import rules, wrapping
-from tfcompact.compress.quantization.calibration import grid
-from tfcompact.compress.quantization.for_xnnpack import shipped
-from tfcompact.compress.quantization.lowering import lower
-from tfcompact.compress.quantization.norm_as_addition import shifted
-from tfcompact.compress.quantization.plan import rounding_plan
+from tfcompact.compress.quantization.pixel_grid import INPUT, SIGMOID, image_range, on_grid
 from tfcompact.errors import UserError
 from tfcompact.export import converter
+from tfcompact.frameworks import Model, keras
 from tfcompact.models import space
 from tfcompact.models.space import Architecture
 from tfcompact.records.artifact import Normalization
 
 RANGE = 6.0
-"""Of activations, about: no two are equal, so that values are rescaled where they are in a trained network's file,
-and none is far from another: XNNPACK takes no addition of scales far apart, as those of random networks may be."""
+"""About where the ranges of activations end. No two are equal, so that values are rescaled where they are in a
+trained network's file, and none is far from another: XNNPACK takes no addition of scales far apart, as those of
+random networks may be."""
 
 
-def int8_file(model: Any) -> bytes:
+def int8_file(model: Model) -> bytes:
     """The int8 `.tflite` content of a float Keras network (image `[n, px, px, 3]` -> logits `[n, classes]`).
 
     Its operators are those of the file that `quantize` and `export` make of the trained network; its answers mean
     nothing. The model is not changed. Raises `UserError` for a layer that has no 8-bit form.
     """
+    from tfcompact.compress.quantization.calibration import set_ranges
+    from tfcompact.compress.quantization.for_xnnpack import shipped
+    from tfcompact.compress.quantization.plan import rounding_plan
+    from tfcompact.compress.quantization.prepare import prepare
+    from tfcompact.compress.quantization.rounded_layers import exact_weights, rounded_layers
+
     rng = np.random.default_rng(0)
-    parent = shifted(lower(model), [rng.uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)])
-    qat = wrapping.quantized(parent)
-    zero_point, step = grid(Normalization((128.0,), (127.5,)))
-    ranges = {rules.INPUT: (-zero_point * step, (255 - zero_point) * step)}
+    noise = rng.uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)
+    parent, qat, _ = prepare(model, [noise])
+    ranges = {INPUT: image_range(on_grid(Normalization()))}
     plan = rounding_plan(parent).outputs  # layer -> whose range it has
     sources = {name: i for i, name in enumerate(dict.fromkeys(plan.values()))}
     for name, by in plan.items():
         end = RANGE * (1 + sources[by] / 1024)
-        fixed = isinstance(parent.get_layer(by), rules.L.Activation)
-        ranges[name] = rules.SIGMOID if fixed else (-end, end)
-    for name, (low, high) in ranges.items():
-        variables = qat.get_layer(name)._output_quantizer_vars
-        variables["min_var"].assign(low)
-        variables["max_var"].assign(high)
-    for layer in qat.layers:
-        weights = getattr(layer, "_weight_vars", ())  # of a kernel and, mostly, a bias
-        for variable, _, _ in weights[1:]:  # the converter drops a bias of zeros, which a trained network has not
-            variable.assign(rng.normal(0, 0.1, variable.shape))
+        is_sigmoid = isinstance(parent.get_layer(by), keras.layers.Activation)
+        ranges[name] = SIGMOID if is_sigmoid else (-end, end)
+    set_ranges(qat, ranges)
+    for layer in rounded_layers(qat):
+        for bias in exact_weights(layer)[1:]:  # the converter drops one of zeros, which a trained network has not
+            bias.assign(rng.normal(0, 0.1, bias.shape))
     calibration = np.zeros((1, *model.input_shape[1:]), np.float32)
     return converter.convert(shipped(qat), "int8", calibration)
 
@@ -90,6 +87,7 @@ def _files(
     classes: int | None,
     kept: Path | None,
 ) -> Iterator[tuple[str, bytes]]:
+    """What `networks` says, of names that were looked at."""
     for name in names:
         if name.endswith(".tflite"):
             yield name, Path(name).read_bytes()
@@ -118,8 +116,10 @@ def keeping(directory: Path | None, name: str, make: Callable[[], bytes]) -> byt
 
 
 def _of_model(name: str, px: int | None, classes: int | None) -> bytes:
+    """The file of an architecture of the zoo."""
     return int8_file(models.build(name, px=px, classes=classes))
 
 
 def _of_architecture(architecture: Architecture) -> bytes:
+    """The file of a member of a search space."""
     return int8_file(space.build(architecture))

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tfcompact.frameworks import keras, silenced, tf
+from tfcompact.frameworks import Model, Tensor, keras, silenced, tf
 from tfcompact.options import require_choice
-from tfcompact.records.formats import FORMATS as ALL_FORMATS
-from tfcompact.records.formats import INTEGER
+from tfcompact.records.formats import FORMATS, INTEGER
 
 
-def convert(model: Any, format: str, calibration: np.ndarray) -> bytes:
+def convert(model: Model, format: str, calibration: np.ndarray) -> bytes:
     """The `.tflite` bytes of `model` (logits `[n, classes]`) with a softmax at its end and the batch fixed to 1.
 
-    For `uint8` and `int8` the model is what `quantization.deployable` gives; its ranges count, and `calibration`,
+    For `uint8` and `int8` the model is what `for_xnnpack.shipped` gives; its ranges count, and `calibration`,
     normalized images `[n, px, px, 3]`, only covers operators that have none. For `int16x8` it is a lowered float
     network (HARD_SWISH has no 16-bit kernel); the largest values over `calibration` are its ranges, which are
     symmetric (TFLite's 16x8 scheme).
     """
-    require_choice("format", format, ALL_FORMATS)
+    require_choice("format", format, FORMATS)
     probabilities = keras.layers.Softmax(name="probabilities")(model.output)
-    network = keras.Model(model.input, probabilities)
+    network: Model = keras.Model(model.input, probabilities)
+
+    def run(image: Tensor) -> Tensor:
+        return network(image, training=False)
+
     shape = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
-    function = tf.function(lambda image: network(image, training=False)).get_concrete_function(shape)
+    function = tf.function(run).get_concrete_function(shape)
     # The converter saves whatever owns the variables; of a Keras model it would trace every layer anew, for half a
     # minute.
     owner = tf.Module()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tfcompact.data.images import normalize
 from tfcompact.errors import RejectedArtifact, UserError
-from tfcompact.frameworks import keras, tf
+from tfcompact.frameworks import Model, Tensor, keras, tf
 from tfcompact.options import opt, require, require_choice
 from tfcompact.records.artifact import Normalization
-from tfcompact.records.formats import FORMATS, INTEGER
-from tfcompact.records.formats import FORMATS as ALL_FORMATS
+from tfcompact.records.formats import FORMATS, INTEGER, USUAL
 from tfcompact.tflite import divergence, flatbuffer, metadata, runtime
+
+Checks = dict[str, float]
+"""What was measured of a file, by name."""
 
 OBSERVED_IMAGES = 256  # training images whose activations are the ranges of an int16x8 file
 SINGLE_IMAGES = 2  # a loss of so few images is no evidence, whatever its share
@@ -24,7 +25,7 @@ SINGLE_IMAGES = 2  # a loss of so few images is no evidence, whatever its share
 class Config:
     """What is exported and what it must satisfy."""
 
-    formats: tuple[str, ...] = opt(FORMATS, "files to write: uint8, int8, float32, float16, dynamic, int16x8")
+    formats: tuple[str, ...] = opt(USUAL, f"files to write: {', '.join(FORMATS)}")
     images: int = opt(500, "validation images on which each file is compared with its Keras model")
     largest_loss: float = opt(1.0, "accuracy a file may lose against its Keras model, in percentage points")
     least_agreement: float = opt(95.0, "images, in percent, on which file and Keras model must name the same class")
@@ -33,7 +34,7 @@ class Config:
     def __post_init__(self) -> None:
         require(len(self.formats) > 0, "formats", self.formats, "one or more")
         for name in self.formats:
-            require_choice("format", name, ALL_FORMATS)
+            require_choice("format", name, FORMATS)
         require(self.images >= 1, "images", self.images, "1 or more")
         require(self.largest_loss >= 0, "largest_loss", self.largest_loss, "0 or more")
         require(0 <= self.least_agreement <= 100, "least_agreement", self.least_agreement, "in [0, 100]")
@@ -42,10 +43,12 @@ class Config:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A Keras model as the converter takes it, logits out, with the run that made it, its images' normalization, its
-    class names. For integer files it is what `quantization.deployable` gives."""
+    """A Keras model as the converter takes it, logits out, and what a file says of where it comes from.
 
-    model: Any
+    For integer files the model is what `for_xnnpack.shipped` gives.
+    """
+
+    model: Model
     name: str
     run: str
     normalization: Normalization
@@ -55,22 +58,24 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What a file is judged on: uint8 `[n, px, px, 3]` and class indices `[n]` of the validation split."""
+    """What a file is judged on: uint8 `[n, px, px, 3]` and class indices `[n]` of the validation split.
+
+    `calibration` are images of the training split, uint8 too, for operators without ranges of their own.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     calibration: np.ndarray
 
 
-def pass_gate(content: bytes, source: Source, format: str, config: Config, evidence: Evidence) -> dict[str, Any]:
-    """What was measured on the way through. Raises `RejectedArtifact` at the first check that fails."""
+def pass_gate(content: bytes, source: Source, format: str, config: Config, evidence: Evidence) -> Checks:
+    """What was measured of a file that passes. Raises `RejectedArtifact` at the first check that it fails."""
 
     def refuse(reason: str) -> RejectedArtifact:
         return RejectedArtifact(f"{source.name} as {format}: {reason}; the file was not written")
 
-    foreign = [name for name in flatbuffer.operators(content) if name.startswith(("CUSTOM", "Flex", "FLEX"))]
-    builtin = set(flatbuffer.OPERATORS.values())
-    foreign += [name for name in flatbuffer.operators(content) if name not in builtin]
+    everywhere = set(flatbuffer.OPERATORS.values()) - {"CUSTOM"}
+    foreign = [name for name in flatbuffer.operators(content) if name not in everywhere]
     if foreign:
         raise refuse(f"operator {foreign[0]} is not one that every TFLite runtime has")
     strays = flatbuffer.stray_floats(content) if format in (*INTEGER, "int16x8") else []
@@ -104,7 +109,7 @@ def pass_gate(content: bytes, source: Source, format: str, config: Config, evide
     }
 
 
-def compare(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> dict[str, Any]:
+def compare(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> Checks:
     """A file's probabilities `[n, classes]` against its Keras model's, as shares of the `n` images.
 
     Where the file's own step cannot tell the class that Keras names from the file's first (a tie in 8 bits), they
@@ -121,8 +126,14 @@ def compare(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: f
     }
 
 
-def _probabilities(model: Any, images: np.ndarray, normalization: Normalization) -> np.ndarray:
-    run = tf.function(lambda batch: tf.nn.softmax(model(batch, training=False)))
+def _probabilities(model: Model, images: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """The Keras model's answers to uint8 images, float32 `[n, classes]`."""
+
+    def answers(batch: Tensor) -> Tensor:
+        probabilities: Tensor = tf.nn.softmax(model(batch, training=False))
+        return probabilities
+
+    run = tf.function(answers)
     parts = [
         run(normalize(images[i : i + 32].astype(np.float32), normalization)).numpy()
         for i in range(0, len(images), 32)
@@ -130,12 +141,11 @@ def _probabilities(model: Any, images: np.ndarray, normalization: Normalization)
     return np.concatenate(parts)
 
 
-def _first_difference(content: bytes, model: Any, normalization: Normalization, images: np.ndarray) -> str:
-    """Names the first layer whose output in the file is mostly noise against the Keras model's."""
+def _first_difference(content: bytes, model: Model, normalization: Normalization, images: np.ndarray) -> str:
+    """A clause that names the first layer whose output in the file is mostly noise against the Keras model's."""
     layers = [layer.name for layer in model.layers[1:]]
-    outputs = keras.Model(model.input, [layer.output for layer in model.layers[1:]])(
-        normalize(images.astype(np.float32), normalization), training=False
-    )
+    every_layer: Model = keras.Model(model.input, [layer.output for layer in model.layers[1:]])
+    outputs = every_layer(normalize(images.astype(np.float32), normalization), training=False)
     reference = {name: value.numpy() for name, value in zip(layers, outputs, strict=True)}
     values = divergence.by_layer(runtime.tensor_values(content, images), layers)
     try:

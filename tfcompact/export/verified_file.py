@@ -25,10 +25,9 @@ def export(source: Source, format: str, config: Config, evidence: Evidence, dire
         from tfcompact.compress.quantization.lowering import lower
 
         source = dataclasses.replace(source, model=lower(source.model))
+    calibration = normalize(evidence.calibration.astype(np.float32), source.normalization)
     content = metadata.attach(
-        converter.convert(
-            source.model, format, normalize(evidence.calibration.astype(np.float32), source.normalization)
-        ),
+        converter.convert(source.model, format, calibration),
         name=source.name,
         description=f"Image classifier, {len(source.classes)} classes, {format}. Made by tfcompact.",
         labels=source.classes,

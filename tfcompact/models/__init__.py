@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from tfcompact.errors import UnknownName
+from tfcompact.frameworks import Model
 from tfcompact.models.space_network import SpaceNetwork
 from tfcompact.models.spec import ModelSpec, Params
 
@@ -48,7 +49,7 @@ def spec(name: str) -> ModelSpec:
     return known[name]
 
 
-def build(name: str, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Any:
+def build(name: str, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Model:
     """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`.
 
     `px` and `classes` default to the published ones. With `aux`, architectures with training-time auxiliary heads get
@@ -59,7 +60,7 @@ def build(name: str, *, px: int | None = None, classes: int | None = None, aux: 
 
 def built(
     row: ModelSpec | SpaceNetwork, *, px: int | None = None, classes: int | None = None, aux: bool = False
-) -> Any:
+) -> Model:
     """What `build` gives, of a row of the zoo or a member of a search space."""
     extra = {"aux": True} if aux and row.aux_weight else {}
     return row.build(

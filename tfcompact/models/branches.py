@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Tensor, keras
 from tfcompact.models.blocks import conv, logits
 
 
@@ -39,7 +39,7 @@ class Pool(NamedTuple):
 
 
 Branch = tuple[C | Fork | Pool, ...]
-Conv = Callable[..., Any]
+Conv = Callable[..., Tensor]
 V = "valid"
 AVERAGE, MAXIMUM = Pool("average"), Pool("maximum")
 SHRINK = Pool("maximum", 2, V)
@@ -49,13 +49,13 @@ slim_conv = partial(conv, act="relu", gamma=False)
 """Convolution, batch normalization without gamma, ReLU: TF-slim nets/inception_utils.py, and keras.applications."""
 
 
-def mixed(x, branches: tuple[Branch, ...], conv: Conv, *, name: str):
+def mixed(x: Tensor, branches: tuple[Branch, ...], conv: Conv, *, name: str) -> Tensor:
     """A block: its branches on the same `x`, concatenated: `[n, h, w, c] -> [n, h', w', filters of all ends]`."""
     ends = [branch(x, steps, conv, name=f"{name}_{i}") for i, steps in enumerate(branches)]
     return keras.layers.Concatenate(name=name)(ends)
 
 
-def branch(x, steps: Branch, conv: Conv, *, name: str):
+def branch(x: Tensor, steps: Branch, conv: Conv, *, name: str) -> Tensor:
     """The steps one after the other: `[n, h, w, c] -> [n, h', w', filters of the last]`."""
     for i, step in enumerate(steps):
         if isinstance(step, Pool):
@@ -69,7 +69,7 @@ def branch(x, steps: Branch, conv: Conv, *, name: str):
     return x
 
 
-def stem(x):
+def stem(x: Tensor) -> Tensor:
     """The beginning of Inception V3 and Inception-ResNet V2: `[n, 299, 299, 3] -> [n, 35, 35, 192]`."""
     x = slim_conv(x, 32, 3, 2, padding=V, name="stem_0")  # 149 x 149
     x = slim_conv(x, 32, 3, padding=V, name="stem_1")
@@ -80,7 +80,7 @@ def stem(x):
     return keras.layers.MaxPooling2D(3, 2, name="stem_4_maximum")(x)
 
 
-def auxiliary(x, classes: int):
+def auxiliary(x: Tensor, classes: int) -> Tensor:
     """The side classifier from V3 on (arXiv:1512.00567, section 4): `[n, 17, 17, c] -> [n, classes]` at 299 px.
 
     The 5x5 windows shrink with the grid, so that it works at the smallest image the network takes.
@@ -104,5 +104,6 @@ def timm_branch(branches: tuple[Branch, ...], place: str) -> str:
     return f"branch{number}_{step}{''.join(side)}" if forks else f"branch{number}.{step}"
 
 
-def _step(x, c: C, conv: Conv, *, name: str):
+def _step(x: Tensor, c: C, conv: Conv, *, name: str) -> Tensor:
+    """One convolution of a branch, as the family's `conv` makes it."""
     return conv(x, c.filters, c.kernel, c.stride, padding=c.padding, name=name)

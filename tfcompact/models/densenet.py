@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, bare, classifier, conv, norm
 from tfcompact.models.spec import IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split
@@ -46,26 +46,26 @@ def cifar_bc(depth: int, k: int) -> Net:
     return Net(k, ((depth - 4) // 6,) * 3, stem=2 * k)
 
 
-def preactivated(x, filters: int, kernel: int = 1, *, name: str):
+def preactivated(x: Tensor, filters: int, kernel: int = 1, *, name: str) -> Tensor:
     """Batch normalization, ReLU, convolution: `[n, h, w, c] -> [n, h, w, filters]`."""
     x = activation(norm(x, epsilon=EPSILON, name=f"{name}_bn"), "relu", name)
     return bare(x, filters, kernel, name=name)
 
 
-def dense_layer(x, k: int, *, bottleneck: bool, name: str):
+def dense_layer(x: Tensor, k: int, *, bottleneck: bool, name: str) -> Tensor:
     """`k` new channels out of all there are, put behind them: `[n, h, w, c] -> [n, h, w, c + k]`."""
     y = preactivated(x, 4 * k, name=f"{name}_reduce") if bottleneck else x
     y = preactivated(y, k, 3, name=f"{name}_grow")
     return keras.layers.Concatenate(name=f"{name}_concat")([x, y])
 
 
-def transition(x, theta: float, *, name: str):
+def transition(x: Tensor, theta: float, *, name: str) -> Tensor:
     """Fewer channels at half the size: `[n, h, w, c] -> [n, h/2, w/2, theta * c]`; an odd last row is left out."""
     x = preactivated(x, int(theta * x.shape[-1]), name=name)
     return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)
 
 
-def densenet(shape: tuple[int, int, int], classes: int, *, net: Net, photographs: bool, name: str):
+def densenet(shape: tuple[int, int, int], classes: int, *, net: Net, photographs: bool, name: str) -> Model:
     """Builds the network; for `photographs` the stem divides the size by four, otherwise it keeps it."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     if photographs:
@@ -116,6 +116,7 @@ def _spec(depth: int, trainable: int, statistics: int, macs: int, top1: float, s
 
 
 def _small(name: str, net: Net, trainable: int, statistics: int, macs: int, top1: float | None) -> ModelSpec:
+    """A variant for CIFAR."""
     return ModelSpec(
         name=name,
         family="densenet",

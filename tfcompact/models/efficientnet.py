@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import classifier, conv, depthwise, drop, round_channels, squeeze_excite
 from tfcompact.models.spec import IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import flat_index, timm_blocks, timm_separable, torchvision_blocks
@@ -44,7 +44,9 @@ LEFT_OUT = 0.2
 """The rate at which the last block is left out in training: 1 - survival_prob of tensorflow/tpu."""
 
 
-def mbconv(x, k: int, t: int, c: int, stride: int, *, act: str = "swish", se: bool, left_out: float, name: str):
+def mbconv(
+    x: Tensor, k: int, t: int, c: int, stride: int, *, act: str = "swish", se: bool, left_out: float, name: str
+) -> Tensor:
     """Expand, filter, weigh channels, project (section 4): `[n, h, w, m] -> [n, h/stride, w/stride, c]`."""
     m = x.shape[-1]
     y = conv(x, t * m, act=act, name=f"{name}_expand") if t > 1 else x
@@ -55,7 +57,7 @@ def mbconv(x, k: int, t: int, c: int, stride: int, *, act: str = "swish", se: bo
     return residual(x, y, left_out, name=name) if stride == 1 and m == c else y
 
 
-def residual(x, y, left_out: float, *, name: str):
+def residual(x: Tensor, y: Tensor, left_out: float, *, name: str) -> Tensor:
     """`x` plus the branch `y`, which in training is left out for a share of the images; shape kept."""
     y = drop(y, left_out, whole=True, name=f"{name}_drop") if left_out else y
     return keras.layers.Add(name=f"{name}_add")([x, y])
@@ -68,7 +70,9 @@ def places(repeats: Sequence[int]) -> Iterator[tuple[int, int, float]]:
             yield i, j, LEFT_OUT * flat_index(repeats, i, j) / sum(repeats)
 
 
-def efficientnet(shape: tuple[int, int, int], classes: int, *, width: float, depth: float, dropout: float, name: str):
+def efficientnet(
+    shape: tuple[int, int, int], classes: int, *, width: float, depth: float, dropout: float, name: str
+) -> Model:
     """Builds the network. `width` scales the channels of every layer, `depth` the blocks of every row."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, round_channels(32 * width), 3, 2, act="swish", name="stem")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, keras
 from tfcompact.models.blocks import classifier, conv, round_channels
 from tfcompact.models.efficientnet import BLOCKS, mbconv, places, timm
 from tfcompact.models.spec import ModelSpec, PackagedWeights, Params, TorchWeights
@@ -25,7 +25,7 @@ timm's port of them says mean and deviation 0.5, which differs by at most 1/128.
 
 def efficientnet_lite(
     shape: tuple[int, int, int], classes: int, *, width: float, depth: float, dropout: float, name: str
-):
+) -> Model:
     """Builds the network. `width` scales the channels of every block, `depth` the blocks of the rows between."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, 32, 3, 2, name="stem")

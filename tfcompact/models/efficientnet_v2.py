@@ -11,7 +11,7 @@ import math
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import classifier, conv
 from tfcompact.models.efficientnet import PARTS, mbconv, places, residual
 from tfcompact.models.spec import HALVES, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
@@ -49,7 +49,7 @@ S = (                                        # input at 384 px
 # fmt: on
 
 
-def fused_mbconv(x, t: int, c: int, stride: int, *, left_out: float, name: str):
+def fused_mbconv(x: Tensor, t: int, c: int, stride: int, *, left_out: float, name: str) -> Tensor:
     """Expand and filter at once, project (Figure 2): `[n, h, w, m] -> [n, h/stride, w/stride, c]`.
 
     Without expansion there is nothing to project: one convolution is the block.
@@ -75,7 +75,7 @@ def efficientnet_v2(
     depth: float,
     dropout: float,
     name: str,
-):
+) -> Model:
     """Builds the network. `width` scales the channels of every layer, `depth` the blocks of every row."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, round_width(stem * width), 3, 2, act="swish", name="stem")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models import blocks
 from tfcompact.models.branches import MAXIMUM, Branch, C, Conv, mixed
 from tfcompact.models.spec import HALVES, ModelSpec, Params, TorchWeights
@@ -61,11 +61,11 @@ def googlenet(
     classes: int,
     *,
     normalized: bool,
-    wide: int = 5,
-    last_pool: int = 3,
+    wide: int,
+    last_pool: int,
     name: str,
     aux: bool = False,
-):
+) -> Model:
     """Builds the network, with batch normalization or, as published, with local response normalization and biases.
 
     With `aux` its second and third output are the auxiliary classifiers' logits `[n, classes]`.
@@ -90,19 +90,19 @@ def googlenet(
     return keras.Model(inputs, outputs if aux else outputs[0], name=name)
 
 
-def maximum(x, size: int, *, name: str):
+def maximum(x: Tensor, size: int, *, name: str) -> Tensor:
     """Max pooling with stride 2: `[n, h, w, c] -> [n, h/2, w/2, c]`."""
     return keras.layers.MaxPooling2D(size, 2, "same", name=name)(x)
 
 
-def response_norm(x, *, name: str):
+def response_norm(x: Tensor, *, name: str) -> Tensor:
     """Local response normalization; shape kept. It has no int8 operator: `googlenet_bn` is for phones."""
     from tfcompact.models.layers import LocalResponseNorm
 
     return LocalResponseNorm(name=name)(x)
 
 
-def auxiliary(x, classes: int, conv: Conv, *, name: str):
+def auxiliary(x: Tensor, classes: int, conv: Conv, *, name: str) -> Tensor:
     """A side classifier (section 5): `[n, 14, 14, c] -> [n, classes]` at 224 px.
 
     The 5x5 windows shrink with the grid, so that it works at the smallest image the network takes. The dense layer
@@ -133,12 +133,22 @@ def torchvision(layer: str) -> str:
 
 
 def _spec(
-    name: str, trainable: int, statistics: int, macs: int, top1: float | None, source: str, torch=(), **options
-):
+    name: str,
+    trainable: int,
+    statistics: int,
+    macs: int,
+    top1: float | None,
+    source: str,
+    *,
+    normalized: bool,
+    wide: int = 5,
+    last_pool: int = 3,
+    torch: tuple[TorchWeights, ...] = (),
+) -> ModelSpec:
     return ModelSpec(
         name=name,
         family="googlenet",
-        build=partial(googlenet, name=name, **options),
+        build=partial(googlenet, normalized=normalized, wide=wide, last_pool=last_pool, name=name),
         image_px=224,
         min_px=32,
         params=Params(trainable, statistics),
@@ -147,7 +157,7 @@ def _spec(
         source=source,
         aux_weight=0.3,
         torch=torch,
-        float_only=None if options["normalized"] else LRN_STAYS_FLOAT,
+        float_only=None if normalized else LRN_STAYS_FLOAT,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, biased, classifier
 from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, V, auxiliary, mixed, slim_conv, stem, timm_branch
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
@@ -53,7 +53,7 @@ BLOCKS: dict[str, Branches | Residual] = {  # output at 299 px
 }
 
 
-def residual(x, branches: Branches, scale: float, act: str | None, *, name: str):
+def residual(x: Tensor, branches: Branches, scale: float, act: str | None, *, name: str) -> Tensor:
     """The branches side by side, projected, scaled, added: shape kept."""
     from tfcompact.models.layers import Scale
 
@@ -63,14 +63,14 @@ def residual(x, branches: Branches, scale: float, act: str | None, *, name: str)
     return activation(keras.layers.Add(name=f"{name}_add")([x, y]), act, name)
 
 
-def inception_resnet_v2(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False):
+def inception_resnet_v2(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False) -> Model:
     """Builds the network; with `aux` its second output is the auxiliary classifier's logits `[n, classes]`.
 
     The last residual block is neither scaled nor followed by a ReLU, as released.
     """
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = stem(inputs)  # 35 x 35 x 192
-    side = None
+    side = x
     for block, row in BLOCKS.items():
         if isinstance(row, Residual):
             for i in range(row.n):
@@ -99,13 +99,14 @@ def timm(layer: str) -> str:
     kind, place, rest = (*conv.split("_", 2), "", "")[:3]
     if kind in ("head", "stem"):
         return f"{'conv2d_7b' if kind == 'head' else STEM[int(place)]}.{part}"
-    if kind == "mixed":
-        return f"mixed_{place}.{timm_branch(BLOCKS[f'mixed_{place}'], rest)}.{part}"
-    if kind not in REPEATS:
+    row = BLOCKS.get(f"mixed_{place}" if kind == "mixed" else kind)
+    if row is None:
         return "classif" if kind == "logits" else f"none.{layer}"
-    last = (kind, place) == ("block8", str(BLOCKS[kind].n - 1))  # timm keeps it apart
+    if not isinstance(row, Residual):
+        return f"mixed_{place}.{timm_branch(row, rest)}.{part}"
+    last = (kind, place) == ("block8", str(row.n - 1))  # timm keeps it apart
     path = "block8" if last else f"{REPEATS[kind]}.{place}"
-    return f"{path}.conv2d" if rest == "project" else f"{path}.{timm_branch(BLOCKS[kind].branches, rest)}.{part}"
+    return f"{path}.conv2d" if rest == "project" else f"{path}.{timm_branch(row.branches, rest)}.{part}"
 
 
 SPECS = (

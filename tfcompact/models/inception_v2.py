@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models import blocks
 from tfcompact.models.branches import AVERAGE, MAXIMUM, Branch, C, Conv, Pool, mixed, slim_conv
 from tfcompact.models.spec import ModelSpec, Params
@@ -66,12 +66,12 @@ def inception_v2(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    conv: Conv = slim_conv,
-    separable: bool = False,
-    wide: int = 96,
-    gates: bool = False,
+    conv: Conv,
+    separable: bool,
+    wide: int,
+    gates: bool,
     name: str,
-):
+) -> Model:
     """Builds the network; with `gates`, squeeze-and-excite with a ratio of 16 after every block."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = separable_stem(inputs) if separable else conv(inputs, 64, 7, 2, name="stem_0")  # 112 x 112
@@ -86,7 +86,7 @@ def inception_v2(
     return keras.Model(inputs, blocks.classifier(x, classes, dropout=0.2), name=name)
 
 
-def separable_stem(x):
+def separable_stem(x: Tensor) -> Tensor:
     """8 filters on each colour, mixed to 64: `[n, h, w, 3] -> [n, h/2, w/2, 64]`.
 
     TF-slim's `inception_arg_scope` normalizes `conv2d` only, so this one has a bias instead.
@@ -98,11 +98,23 @@ def separable_stem(x):
 caffe_conv = partial(blocks.conv, act="relu", epsilon=1e-5)
 
 
-def _spec(name: str, trainable: int, statistics: int, macs: int, top1: float | None, accuracy: str, **options):
+def _spec(
+    name: str,
+    trainable: int,
+    statistics: int,
+    macs: int,
+    top1: float | None,
+    accuracy: str,
+    *,
+    conv: Conv = slim_conv,
+    separable: bool = False,
+    wide: int = 96,
+    gates: bool = False,
+) -> ModelSpec:
     return ModelSpec(
         name=name,
         family="inception_v2",
-        build=partial(inception_v2, name=name, **options),
+        build=partial(inception_v2, conv=conv, separable=separable, wide=wide, gates=gates, name=name),
         image_px=224,
         min_px=32,
         params=Params(trainable, statistics),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, keras
 from tfcompact.models.blocks import classifier
 from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, Fork, V, auxiliary, mixed, slim_conv, stem
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
@@ -66,11 +66,11 @@ BLOCKS: dict[str, tuple[Branch, ...]] = {  # output at 299 px
 }
 
 
-def inception_v3(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False):
+def inception_v3(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False) -> Model:
     """Builds the network; with `aux` its second output is the auxiliary classifier's logits `[n, classes]`."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = stem(inputs)  # 35 x 35 x 192
-    side = None
+    side = x
     for block, branches in BLOCKS.items():
         x = mixed(x, branches, slim_conv, name=block)
         if block == "mixed_6e":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, keras
 from tfcompact.models.blocks import classifier
 from tfcompact.models.branches import AVERAGE, SHRINK, Branch, C, Fork, V, auxiliary, mixed, slim_conv, timm_branch
 from tfcompact.models.spec import HALVES, ModelSpec, Params, TorchWeights
@@ -56,13 +56,13 @@ BLOCKS: dict[str, tuple[Branch, ...]] = {  # output at 299 px
 }
 
 
-def inception_v4(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False):
+def inception_v4(shape: tuple[int, int, int], classes: int, *, name: str, aux: bool = False) -> Model:
     """Builds the network; with `aux` its second output is the auxiliary classifier's logits `[n, classes]`."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = slim_conv(inputs, 32, 3, 2, padding=V, name="stem_0")  # 149 x 149
     x = slim_conv(x, 32, 3, padding=V, name="stem_1")
     x = slim_conv(x, 64, 3, name="stem_2")  # 147 x 147
-    side = None
+    side = x
     for block, branches in BLOCKS.items():
         x = mixed(x, branches, slim_conv, name=block)
         if block == "mixed_6h":

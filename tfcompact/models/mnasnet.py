@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import classifier, conv, depthwise, round_channels, squeeze_excite
 from tfcompact.models.spec import IMAGENET, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split, timm_blocks, timm_separable
@@ -65,7 +65,7 @@ SMALL = (
 # fmt: on
 
 
-def block(x, row: Row, c: int, stride: int, *, joined: bool, name: str):
+def block(x: Tensor, row: Row, c: int, stride: int, *, joined: bool, name: str) -> Tensor:
     """Expand, filter, weigh channels, project: `[n, h, w, k] -> [n, h/stride, w/stride, c]`.
 
     The gate is squeezed to a quarter of the block's input, not of what it weighs.
@@ -86,10 +86,10 @@ def mnasnet(
     rows: tuple[Row, ...],
     stem: int,
     dropout: float,
-    width: float = 1.0,
-    joined: bool = False,
+    width: float,
+    joined: bool,
     name: str,
-):
+) -> Model:
     """Builds the network. `joined` gives the first block a shortcut too, where its widths are equal."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, round_channels(stem * width), 3, 2, act="relu", name="stem")
@@ -139,7 +139,7 @@ def _spec(
     joined = kind == "small_joined"
     small = kind.startswith("small")
     rows = SMALL if small else {"a1": A1, "b1": B1}[kind]
-    size = {"stem": 8, "dropout": 0.0} if small else {"stem": 32, "dropout": 0.2}
+    stem, dropout = (8, 0.0) if small else (32, 0.2)
     torch = []
     if kind == "b1" and width in TORCHVISION:
         torch.append(TorchWeights("torchvision", TORCHVISION[width], torchvision, IMAGENET))
@@ -148,7 +148,7 @@ def _spec(
     return ModelSpec(
         name=name,
         family="mnasnet",
-        build=partial(mnasnet, rows=rows, width=width, joined=joined, name=name, **size),
+        build=partial(mnasnet, rows=rows, stem=stem, dropout=dropout, width=width, joined=joined, name=name),
         image_px=224,
         min_px=32,
         params=Params(trainable, statistics),

@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import conv, depthwise, logits
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import timm_separable
@@ -46,7 +46,7 @@ PUBLISHED = (  # width, px, top-1 accuracy in percent: TF-slim, mobilenet_v1.md
 # fmt: on
 
 
-def separable(x, c: int, stride: int, *, name: str):
+def separable(x: Tensor, c: int, stride: int, *, name: str) -> Tensor:
     """Filter each channel, then mix them (Figure 3, right): `[n, h, w, k] -> [n, h/stride, w/stride, c]`.
 
     For d x d kernels it costs h*w*k*(d*d + c) multiply-adds instead of h*w*k*c*d*d (section 3.1).
@@ -55,7 +55,7 @@ def separable(x, c: int, stride: int, *, name: str):
     return conv(x, c, name=f"{name}_pointwise")
 
 
-def mobilenet_v1(shape: tuple[int, int, int], classes: int, *, width: float, name: str):
+def mobilenet_v1(shape: tuple[int, int, int], classes: int, *, width: float, name: str) -> Model:
     """Builds the network. `width` scales every layer (section 3.3)."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, int(32 * width), 3, 2, name="stem")

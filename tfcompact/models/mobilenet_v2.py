@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import classifier, conv, depthwise, round_channels
 from tfcompact.models.spec import HALVES, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import flat_index, split, timm_blocks, timm_separable
@@ -37,7 +37,7 @@ BLOCKS = (                      # input at 224 px and width 1
 # fmt: on
 
 
-def bottleneck(x, t: int, c: int, stride: int, *, name: str):
+def bottleneck(x: Tensor, t: int, c: int, stride: int, *, name: str) -> Tensor:
     """Expand, filter, project (Table 1): `[n, h, w, k] -> [n, h/stride, w/stride, c]`.
 
     The projection is linear, and the shortcut joins the narrow ends (section 3.3).
@@ -49,7 +49,7 @@ def bottleneck(x, t: int, c: int, stride: int, *, name: str):
     return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and k == c else y
 
 
-def mobilenet_v2(shape: tuple[int, int, int], classes: int, *, width: float, name: str):
+def mobilenet_v2(shape: tuple[int, int, int], classes: int, *, width: float, name: str) -> Model:
     """Builds the network. `width` scales every layer but a last one it would shrink (section 4.1)."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, round_channels(32 * width), 3, 2, name="stem")

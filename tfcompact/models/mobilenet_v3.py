@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, biased, conv, depthwise, logits, round_channels, squeeze_excite
 from tfcompact.models.spec import HALVES, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split, timm_blocks, timm_separable
@@ -72,7 +72,7 @@ def minimalistic(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     return tuple(row._replace(k=3, se=False, nl="relu") for row in rows)
 
 
-def bottleneck(x, row: Row, exp: int, out: int, *, name: str):
+def bottleneck(x: Tensor, row: Row, exp: int, out: int, *, name: str) -> Tensor:
     """Expand, filter, weigh channels, project (Figure 4): `[n, h, w, k] -> [n, h/s, w/s, out]`."""
     k = x.shape[-1]
     y = conv(x, exp, act=row.nl, name=f"{name}_expand") if exp != k else x
@@ -92,7 +92,7 @@ def mobilenet_v3(
     width: float = 1.0,
     act: str = "h_swish",
     name: str,
-):
+) -> Model:
     """Builds the network; `last` is the width of the layer before the logits, which `width` does not scale.
 
     `act` is the nonlinearity of the stem and of the two layers after the blocks.

@@ -12,7 +12,7 @@ import re
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, bare, classifier, conv, drop, logits, norm, separable
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 
@@ -67,13 +67,13 @@ class Cell(NamedTuple):
     epsilon: float
 
 
-def pointwise(x, cell: Cell, *, act: bool = True, name: str):
+def pointwise(x: Tensor, cell: Cell, *, act: bool = True, name: str) -> Tensor:
     """ReLU (if `act`), 1x1 convolution, batch normalization: `[n, h, w, c] -> [n, h, w, filters]`."""
     x = activation(x, "relu" if act else None, name)
     return conv(x, cell.filters, act=None, epsilon=cell.epsilon, name=name)
 
 
-def shifted(x, cell: Cell, *, name: str):
+def shifted(x: Tensor, cell: Cell, *, name: str) -> Tensor:
     """Half the size with nothing lost: 1x1 convolutions on the even and on the odd positions, side by side."""
     x = activation(x, "relu", name)
     even = bare(x, cell.filters // 2, 1, 2, name=f"{name}_even")
@@ -84,7 +84,7 @@ def shifted(x, cell: Cell, *, name: str):
     return norm(x, epsilon=cell.epsilon, name=f"{name}_both_bn")
 
 
-def operation(kind: str, x, cell: Cell, stride: int, *, name: str):
+def operation(kind: str, x: Tensor, cell: Cell, stride: int, *, name: str) -> Tensor:
     """One operation of a pair: `[n, h, w, c] -> [n, h/stride, w/stride, filters]`."""
     fits = x.shape[-1] == cell.filters
     if kind == "identity":
@@ -101,7 +101,7 @@ def operation(kind: str, x, cell: Cell, stride: int, *, name: str):
     return drop(x, cell.dropped, whole=True, name=f"{name}_drop") if cell.dropped else x
 
 
-def nasnet_cell(x, before, cell: Cell):
+def nasnet_cell(x: Tensor, before: Tensor | None, cell: Cell) -> Tensor:
     """A cell: `x` and the output `before` it `-> [n, h/stride, w/stride, filters of all its outputs]`."""
     name, pairs = cell.name, NORMAL if cell.stride == 1 else REDUCTION
     if before is None:
@@ -113,7 +113,7 @@ def nasnet_cell(x, before, cell: Cell):
     states = [pointwise(x, cell, name=f"{name}_current"), before]
     from tfcompact.models.layers import SamePadding
 
-    padded = SamePadding(3, name=f"{name}_pad")(states[0]) if cell.stride > 1 else None
+    padded = SamePadding(3, name=f"{name}_pad")(states[0]) if cell.stride > 1 else states[0]
     for i, pair in enumerate(pairs):
         ends = []
         for side, (kind, state) in zip(("left", "right"), pair, strict=True):
@@ -127,7 +127,7 @@ def nasnet_cell(x, before, cell: Cell):
     return keras.layers.Concatenate(name=name)([states[i] for i in outputs])
 
 
-def nasnet(shape: tuple[int, int, int], classes: int, *, net: Net, name: str, aux: bool = False):
+def nasnet(shape: tuple[int, int, int], classes: int, *, net: Net, name: str, aux: bool = False) -> Model:
     """Builds the network; with `aux` its second output is the auxiliary classifier's logits `[n, classes]`."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     stride, padding = (2, "valid") if net.photographs else (1, "same")
@@ -136,13 +136,14 @@ def nasnet(shape: tuple[int, int, int], classes: int, *, net: Net, name: str, au
     total = len(stems) + net.cells + 2
     done = 0
 
-    def cell(x, before, name: str, scale: float, stride: int):
+    def cell(x: Tensor, before: Tensor | None, name: str, scale: float, stride: int) -> Tensor:
         nonlocal done
         done += 1
         dropped = (1 - net.keep) * done / total
         return nasnet_cell(x, before, Cell(name, int(net.filters * scale), stride, dropped, net.epsilon))
 
-    before, side = None, None
+    before: Tensor | None = None
+    side = x
     for i, scale in enumerate(stems):
         x, before = cell(x, before, f"stem{i}", scale, 2), x
     for i in range(net.cells):
@@ -159,7 +160,7 @@ def nasnet(shape: tuple[int, int, int], classes: int, *, net: Net, name: str, au
     return keras.Model(inputs, outputs if aux else outputs[0], name=name)
 
 
-def auxiliary(x, classes: int, net: Net):
+def auxiliary(x: Tensor, classes: int, net: Net) -> Tensor:
     """The side classifier on the last cell before the second reduction: `[n, h, w, c] -> [n, classes]`.
 
     Its windows shrink with the grid, so that it works at the smallest image the network takes.
@@ -196,7 +197,18 @@ def timm(layer: str) -> str:
     return f"{cell}.comb_iter_{pair}_{side}.{module}{convolution}"
 
 
-def _spec(name: str, px: int, params: Params, macs: int, top1: float, source: str, **facts) -> ModelSpec:
+def _spec(
+    name: str,
+    px: int,
+    params: Params,
+    macs: int,
+    top1: float,
+    source: str,
+    *,
+    keras: KerasWeights | None = None,
+    torch: tuple[TorchWeights, ...] = (),
+    classes: int = 1000,
+) -> ModelSpec:
     net = NETS[name]
     return ModelSpec(
         name=name,
@@ -209,7 +221,9 @@ def _spec(name: str, px: int, params: Params, macs: int, top1: float, source: st
         top1=top1,
         source=f"arXiv:1707.07012, {source}; TF-slim nets/nasnet",
         aux_weight=0.4,
-        **facts,
+        classes=classes,
+        keras=keras,
+        torch=torch,
     )
 
 

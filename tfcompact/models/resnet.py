@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, classifier, squeeze_excite
 from tfcompact.models.blocks import conv as _conv
 from tfcompact.models.spec import CAFFE, IMAGENET, KerasWeights, ModelSpec, Params, TorchWeights
@@ -40,7 +40,7 @@ class Style(NamedTuple):
 KERAS, TORCH, CAFFE_SE = Style("reduce", bias=True), Style("spatial"), Style("reduce", reduction=16, ceil=True)
 
 
-def bottleneck(x, c: int, stride: int, style: Style, *, project: bool, name: str):
+def bottleneck(x: Tensor, c: int, stride: int, style: Style, *, project: bool, name: str) -> Tensor:
     """1x1, 3x3, 1x1 beside a shortcut: `[n, h, w, k] -> [n, h/stride, w/stride, 4c]`; k is 4c unless `project`."""
     strides = {"reduce": 1, "spatial": 1, style.strided: stride}
     shortcut = conv(x, 4 * c, 1, stride, None, bias=style.bias, name=f"{name}_shortcut") if project else x
@@ -55,7 +55,7 @@ def bottleneck(x, c: int, stride: int, style: Style, *, project: bool, name: str
     return activation(keras.layers.Add(name=f"{name}_add")([shortcut, y]), "relu", name)
 
 
-def resnet(shape: tuple[int, int, int], classes: int, *, repeats: tuple[int, ...], style: Style, name: str):
+def resnet(shape: tuple[int, int, int], classes: int, *, repeats: tuple[int, ...], style: Style, name: str) -> Model:
     """Builds the network with `repeats[i]` bottlenecks of width `WIDTHS[i]`."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = keras.layers.ZeroPadding2D(3, name="stem_pad")(inputs)
@@ -91,7 +91,18 @@ def timm_senet(layer: str) -> str:
     return {"conv1": "layer0.conv1", "bn1": "layer0.bn1", "fc": "last_linear"}.get(path, path)
 
 
-def _plain(name: str, style: Style, trainable: int, macs: int, **facts) -> ModelSpec:
+def _plain(
+    name: str,
+    style: Style,
+    trainable: int,
+    macs: int,
+    top1: float,
+    source: str,
+    *,
+    keras: KerasWeights | None = None,
+    torch: tuple[TorchWeights, ...] = (),
+) -> ModelSpec:
+    """A variant without squeeze-and-excitation."""
     return ModelSpec(
         name=name,
         family="resnet",
@@ -100,11 +111,15 @@ def _plain(name: str, style: Style, trainable: int, macs: int, **facts) -> Model
         min_px=32,
         params=Params(trainable, 53_120),
         macs=macs,
-        **facts,
+        top1=top1,
+        source=source,
+        keras=keras,
+        torch=torch,
     )
 
 
 def _se(depth: int, trainable: int, statistics: int, macs: int, top1: float) -> ModelSpec:
+    """A variant with squeeze-and-excitation."""
     name = f"se_resnet_{depth}"
     return ModelSpec(
         name=name,

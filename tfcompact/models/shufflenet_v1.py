@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from math import ceil
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, classifier, conv, depthwise
 from tfcompact.models.spec import ModelSpec, Params
 
@@ -28,7 +28,7 @@ STEM = {0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}
 # fmt: on
 
 
-def unit(x, c: int, stride: int, groups: int, first: int, *, name: str):
+def unit(x: Tensor, c: int, stride: int, groups: int, first: int, *, name: str) -> Tensor:
     """A ShuffleNet unit (Figure 2 b, c): `[n, h, w, k] -> [n, h/stride, w/stride, c]`.
 
     Reduce in `first` groups, shuffle, filter, expand in `groups`. With a stride of 2 the input's averages are not
@@ -49,7 +49,7 @@ def unit(x, c: int, stride: int, groups: int, first: int, *, name: str):
     return keras.layers.Concatenate(name=name)([averages, y])
 
 
-def shufflenet_v1(shape: tuple[int, int, int], classes: int, *, groups: int, width: float, name: str):
+def shufflenet_v1(shape: tuple[int, int, int], classes: int, *, groups: int, width: float, name: str) -> Model:
     """Builds the network with its 1x1 convolutions in `groups`; `width` scales every layer (section 4.1)."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, 16 if (groups, width) == (8, 0.5) else STEM[width], 3, 2, act="relu", name="stem")  # 112 x 112

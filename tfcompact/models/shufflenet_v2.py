@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import classifier, conv, depthwise
 from tfcompact.models.spec import IMAGENET, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import split
@@ -29,7 +29,7 @@ WIDTHS = {              # output channels of the three stages, and of the last c
 # fmt: on
 
 
-def unit(x, c: int, *, name: str):
+def unit(x: Tensor, c: int, *, name: str) -> Tensor:
     """A unit of stride 1 (Figure 3 c): `[n, h, w, c] -> [n, h, w, c]`, the first half untouched but for its place."""
     from tfcompact.models.layers import ChannelShuffle, ChannelSlice
 
@@ -40,7 +40,7 @@ def unit(x, c: int, *, name: str):
     return ChannelShuffle(2, name=f"{name}_shuffle")(x)
 
 
-def reduction(x, c: int, *, name: str):
+def reduction(x: Tensor, c: int, *, name: str) -> Tensor:
     """A unit of stride 2 (Figure 3 d): `[n, h, w, k] -> [n, h/2, w/2, c]`; both branches read all of the input."""
     from tfcompact.models.layers import ChannelShuffle
 
@@ -51,14 +51,14 @@ def reduction(x, c: int, *, name: str):
     return ChannelShuffle(2, name=f"{name}_shuffle")(x)
 
 
-def branch(x, c: int, stride: int, *, name: str):
+def branch(x: Tensor, c: int, stride: int, *, name: str) -> Tensor:
     """1x1, depthwise and 1x1 convolution, all of `c` channels: `[n, h, w, k] -> [n, h/stride, w/stride, c]`."""
     x = conv(x, c, act="relu", name=f"{name}_reduce")
     x = depthwise(x, 3, stride, act=None, name=f"{name}_depthwise")
     return conv(x, c, act="relu", name=f"{name}_expand")
 
 
-def shufflenet_v2(shape: tuple[int, int, int], classes: int, *, width: float, name: str):
+def shufflenet_v2(shape: tuple[int, int, int], classes: int, *, width: float, name: str) -> Model:
     """Builds the network. The first convolution has 24 channels at every width."""
     inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     x = conv(inputs, 24, 3, 2, act="relu", name="stem")  # 112 x 112

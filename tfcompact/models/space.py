@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from tfcompact.errors import UserError
+from tfcompact.frameworks import Model, Tensor, keras
+from tfcompact.models.blocks import classifier, conv, depthwise, round_channels, squeeze_excite
 from tfcompact.options import require
 from tfcompact.records.record import Record
 
@@ -163,6 +165,7 @@ class Space(Record):
         ]
 
     def _made(self, px: int, width: float, rows: tuple[Row, ...]) -> Architecture:
+        """The architecture of these choices."""
         return Architecture(px, width, self.classes, self.stem, self.head, rows)
 
     @classmethod
@@ -184,15 +187,13 @@ class Space(Record):
             raise UserError(f"{path}: {error}") from None
 
 
-def build(architecture: Architecture, name: str = "candidate") -> Any:
+def build(architecture: Architecture, name: str = "candidate") -> Model:
     """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`."""
-    from tfcompact.frameworks import keras
-    from tfcompact.models.blocks import classifier, conv, depthwise, round_channels, squeeze_excite
 
     def scaled(channels: int) -> int:
         return round_channels(channels * architecture.width)
 
-    def block(x: Any, row: Row, stride: int, out: int, name: str) -> Any:
+    def block(x: Tensor, row: Row, stride: int, out: int, name: str) -> Tensor:
         k = x.shape[-1]
         y = conv(x, k * row.expansion, act=row.act, name=f"{name}_expand") if row.expansion > 1 else x
         y = depthwise(y, row.kernel, stride, act=row.act, name=f"{name}_depthwise")
@@ -211,4 +212,5 @@ def build(architecture: Architecture, name: str = "candidate") -> Any:
 
 
 def _whole(value: object) -> bool:
+    """Whether it is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -9,9 +9,9 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfcompact.errors import UserError
+from tfcompact.frameworks import Model
 from tfcompact.models.space import Architecture, build
 from tfcompact.records.network import Network
 
@@ -60,7 +60,7 @@ class SpaceNetwork:
             )
         return (px, px, 3)
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> Any:
+    def build(self, shape: tuple[int, int, int], classes: int) -> Model:
         """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`."""
         return build(dataclasses.replace(self.architecture, px=shape[0], classes=classes), name=self.name)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tfcompact.errors import UserError
+from tfcompact.frameworks import Model
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.network import Network
 
@@ -29,7 +30,7 @@ class KerasWeights:
 
     application: str
     normalization: Normalization
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     bgr: bool = False
 
 
@@ -83,7 +84,7 @@ class ModelSpec:
 
     name: str
     family: str
-    build: Callable[..., Any]
+    build: Callable[..., Model]
     image_px: int
     min_px: int
     params: Params

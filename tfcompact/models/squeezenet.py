@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, biased, drop
 from tfcompact.models.spec import CAFFE, IMAGENET, ModelSpec, PackagedWeights, Params, TorchWeights
 
@@ -66,19 +66,21 @@ FIRST_FIRE = 2
 """The number of the first fire module; the authors count the first convolution as layer 1."""
 
 
-def fire(x, row: Fire, *, name: str):
+def fire(x: Tensor, row: Fire, *, name: str) -> Tensor:
     """Squeeze, expand two ways, concatenate (section 3.2): `[n, h, w, c] -> [n, h, w, 2 * expand]`."""
     squeezed = relu_conv(x, row.squeeze, name=f"{name}_squeeze")
     ends = [relu_conv(squeezed, row.expand, k, name=f"{name}_expand{k}x{k}") for k in (1, 3)]
     return keras.layers.Concatenate(name=name)(ends)
 
 
-def relu_conv(x, filters: int, kernel: int = 1, stride: int = 1, *, padding: str = "same", name: str):
+def relu_conv(
+    x: Tensor, filters: int, kernel: int = 1, stride: int = 1, *, padding: str = "same", name: str
+) -> Tensor:
     """Convolution and ReLU. Without batch normalization it is the first weights that keep the signal's size."""
     return biased(x, filters, kernel, stride, "relu", padding=padding, fan="fan_in", name=name)
 
 
-def pool(x, *, name: str):
+def pool(x: Tensor, *, name: str) -> Tensor:
     """Maxima of 3x3 with stride 2, rounded up as Caffe does: `[n, h, w, c] -> [n, ceil((h-1)/2), ceil((w-1)/2), c]`.
 
     The windows start at the corner and the last one may hang over: VALID where the side is odd; where it is even that
@@ -87,7 +89,7 @@ def pool(x, *, name: str):
     return keras.layers.MaxPooling2D(3, 2, "valid" if x.shape[1] % 2 else "same", name=name)(x)
 
 
-def squeezenet(shape: tuple[int, int, int], classes: int, *, rows: tuple[Stem | Fire | str, ...], name: str):
+def squeezenet(shape: tuple[int, int, int], classes: int, *, rows: tuple[Stem | Fire | str, ...], name: str) -> Model:
     """Builds the network of the table `rows`."""
     x = inputs = keras.layers.Input(shape, name="image")  # [n, px, px, 3], normalized
     pools = fires = 0
@@ -136,7 +138,9 @@ PACKAGED = PackagedWeights(
 """The authors' weights of version 1.1, as the Python package ndf has them."""
 
 
-def _spec(version: str, rows: tuple, min_px: int, trainable: int, macs: int, top1: float) -> ModelSpec:
+def _spec(
+    version: str, rows: tuple[Stem | Fire | str, ...], min_px: int, trainable: int, macs: int, top1: float
+) -> ModelSpec:
     name, theirs = f"squeezenet_{version}", f"squeezenet{version.replace('.', '_')}"
     return ModelSpec(
         name=name,

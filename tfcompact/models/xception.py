@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, Tensor, keras
 from tfcompact.models.blocks import activation, classifier, conv, separable
 from tfcompact.models.spec import HALVES, KerasWeights, ModelSpec, Params, TorchWeights
 from tfcompact.models.torch_names import flat_index, split
@@ -37,7 +37,7 @@ HEAD = (1536, 2048)                                 #  10 x  10 x 1024
 # fmt: on
 
 
-def module(x, widths: tuple[int, ...], halved: bool, *, rectified: bool, name: str):
+def module(x: Tensor, widths: tuple[int, ...], halved: bool, *, rectified: bool, name: str) -> Tensor:
     """Separable convolutions and a shortcut: `[n, h, w, c] -> [n, h', w', last width]`, h' = ceil(h / 2) if `halved`.
 
     A ReLU comes before each convolution, but for the first where `x` has had it (`rectified`).
@@ -51,7 +51,7 @@ def module(x, widths: tuple[int, ...], halved: bool, *, rectified: bool, name: s
     return keras.layers.Add(name=f"{name}_add")([x, shortcut])
 
 
-def xception(shape: tuple[int, int, int], classes: int, *, name: str):
+def xception(shape: tuple[int, int, int], classes: int, *, name: str) -> Model:
     """Builds the network."""
     x = inputs = keras.layers.Input(shape, name="image")  # [n, h, w, 3], normalized
     for i, c in enumerate(STEM):

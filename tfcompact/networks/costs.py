@@ -1,4 +1,4 @@
-"""What the operators of a network cost: multiply-adds, memory, traffic, energy. No TensorFlow here; see `profile`.
+"""What the operators of a network cost: multiply-adds, memory, traffic, energy. No TensorFlow; see `operators`.
 
 Every operator reads its weights and its inputs once and writes its output once. Activations go through a cache;
 weights come from DRAM, once for each image.
@@ -31,15 +31,15 @@ INT8 = Precision("int8", 1, mac_pj=0.2 + 0.1)
 FLOAT32 = Precision("float32", 4, mac_pj=3.7 + 0.9)
 PRECISIONS = {8: INT8, 32: FLOAT32}
 CACHE_PJ = 100 / 8
-"""A byte to or from a cache of 1 MB: 100 pJ for 64 bits, same figure."""
+"""The energy of a byte to or from a cache of 1 MB: 100 pJ for 64 bits, same figure."""
 DRAM_PJ = 640 / 4
-"""A byte from DRAM: 640 pJ for 32 bits, Han et al. 2015, arXiv:1506.02626, Figure 1. Horowitz' figure says 1.3 to
-2.6 nJ for 64, of which this is the low end."""
+"""The energy of a byte from DRAM: 640 pJ for 32 bits, Han et al. 2015, arXiv:1506.02626, Figure 1. Horowitz' figure
+says 1.3 to 2.6 nJ for 64, of which this is the low end."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A step of the network. `reads` are the operators, or the input, whose outputs are `inputs`.
+    """One step of a network. `reads` are the operators, or the input, whose outputs are `inputs`.
 
     `params` are those of its Keras layers; `weights` and `biases` what is left of them when batch normalization is
     folded. `kernel` and `groups` are those of a convolution.
@@ -94,27 +94,27 @@ class Cost:
 
     @property
     def moved_bytes(self) -> int:
-        """Weights and inputs read, outputs written."""
+        """The bytes of weights and inputs that are read, and of outputs that are written."""
         return self.weight_bytes + self.read_bytes + self.written_bytes
 
     @property
     def intensity(self) -> float:
-        """Multiply-adds for each byte moved (arithmetic intensity)."""
+        """How many multiply-adds there are for each byte moved (arithmetic intensity)."""
         return self.macs / self.moved_bytes
 
     @property
     def weights_pj(self) -> float:
-        """Energy of reading the weights from DRAM."""
+        """The energy of reading the weights from DRAM."""
         return self.weight_bytes * DRAM_PJ
 
     @property
     def activations_pj(self) -> float:
-        """Energy of reading and writing activations in the cache."""
+        """The energy of reading and writing activations in the cache."""
         return (self.read_bytes + self.written_bytes) * CACHE_PJ
 
     @property
     def energy_pj(self) -> float:
-        """Arithmetic, weights and activations together. Adding, pooling and control are not counted."""
+        """The energy of arithmetic, weights and activations; adding, pooling and control are not counted."""
         return self.arithmetic_pj + self.weights_pj + self.activations_pj
 
 
@@ -141,7 +141,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Peak:
-    """When activations take most memory: while `operator` runs. `alive`: whose outputs are kept then, their bytes."""
+    """The moment when activations take most memory: while `operator` runs; `alive` are the outputs kept, in bytes."""
 
     operator: str
     bytes: int
@@ -161,7 +161,7 @@ class Profile:
 
     @property
     def total(self) -> Cost:
-        """The costs of all of it."""
+        """The costs of the whole network."""
         return total(block.cost for block in self.blocks)
 
     @property
@@ -173,7 +173,7 @@ class Profile:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """Their sum."""
+    """The sum of several costs."""
     return sum(costs, Cost())
 
 
@@ -187,10 +187,11 @@ def blocks(steps: Sequence[Operator], precision: Precision) -> tuple[Block, ...]
 
 
 def peak(steps: Sequence[Operator], precision: Precision) -> Peak:
-    """The step at which the activations in memory are most: the input and every output made so far that is still to
-    be read, and what is being read and written. No operator works in place, and weights are not counted.
+    """The step at which the activations in memory are most.
 
-    Steps run in Keras' order, which is the exported file's; another order of branches may need less.
+    They are the input and every output made so far that is still to be read, and what is being read and written. No
+    operator works in place, and weights are not counted. Steps run in Keras' order, which is the exported file's;
+    another order of branches may need less.
     """
     last_read = {name: i for i, step in enumerate(steps) for name in step.reads}
     sizes = {name: math.prod(shape) for step in steps for name, shape in zip(step.reads, step.inputs, strict=True)}
@@ -217,6 +218,7 @@ def block_of(layer: str) -> str:
 
 
 def _block(name: str, part: Sequence[Operator], order: dict[str, int], precision: Precision) -> Block:
+    """The block of that name, with its operators' costs, its ends, and what tables say of it."""
     inside = {step.name for step in part}
     entries = [(r, s) for step in part for r, s in zip(step.reads, step.inputs, strict=True) if r not in inside]
     before, entry = max(entries, key=lambda pair: order.get(pair[0], -1))
@@ -245,6 +247,7 @@ def _stride(part: Sequence[Operator], entry: str) -> int:
 
 
 def _expansion(convolutions: Sequence[Operator], part: Sequence[Operator], entry: Shape) -> float | None:
+    """How many times the channels of `entry` the block's only wide convolution has; None where that says nothing."""
     wide = [step for step in convolutions if step.kernel != (1, 1)]
     if len(wide) != 1:
         return None

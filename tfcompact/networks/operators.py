@@ -11,14 +11,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Layer, Model, keras
 from tfcompact.networks import rewrite
 from tfcompact.networks.costs import INT8, Operator, Precision, Profile, blocks, peak
 
 
-def profile(model: Any, precision: Precision = INT8) -> Profile:
+def profile(model: Model, precision: Precision = INT8) -> Profile:
     """The costs of the inference network of a Keras `model` `[n, px, px, c] -> [n, classes]` for one image."""
     model = rewrite.inference(model)
     steps = operators(model)
@@ -26,7 +25,7 @@ def profile(model: Any, precision: Precision = INT8) -> Profile:
     return Profile(model.name, model.input_shape[1], precision, steps, parts, moment)
 
 
-def operators(model: Any) -> tuple[Operator, ...]:
+def operators(model: Model) -> tuple[Operator, ...]:
     """The steps of `model` in the order in which Keras runs them, which is also that of the exported file."""
     steps: dict[str, Operator] = {}
     maker: dict[str, str] = {}  # layer -> the operator, or input, that writes what the layer gives
@@ -49,7 +48,8 @@ def operators(model: Any) -> tuple[Operator, ...]:
     return tuple(steps.values())
 
 
-def _operator(layer: Any, reads: tuple[str, ...]) -> Operator:
+def _operator(layer: Layer, reads: tuple[str, ...]) -> Operator:
+    """The layer as an operator of its own, which reads what `reads` write."""
     shapes = layer.input_shape if isinstance(layer.input_shape, list) else [layer.input_shape]
     weights, biases = _stored(layer)
     size = getattr(layer, "kernel_size", None)
@@ -69,7 +69,7 @@ def _operator(layer: Any, reads: tuple[str, ...]) -> Operator:
     )
 
 
-def _stored(layer: Any) -> tuple[int, int]:
+def _stored(layer: Layer) -> tuple[int, int]:
     """How many values of weights and of biases an exported file keeps for `layer`."""
     if isinstance(layer, keras.layers.BatchNormalization):  # by itself: a factor and an addend for each channel
         channels = layer.input_shape[-1]
@@ -78,7 +78,7 @@ def _stored(layer: Any) -> tuple[int, int]:
     return layer.count_params() - biases, biases
 
 
-def _fused(layer: Any, host: Operator) -> Operator | None:
+def _fused(layer: Layer, host: Operator) -> Operator | None:
     """`host` with `layer` applied to its result before that is written; None where that cannot be."""
     from tfcompact.models.layers import Scale
 
@@ -88,15 +88,15 @@ def _fused(layer: Any, host: Operator) -> Operator | None:
     if isinstance(layer, keras.layers.BatchNormalization):
         if not host.weights or host.kind == "bn" or host.normalized:
             return None
-        more = {"params": host.params + layer.count_params(), "biases": host.output[-1], "normalized": True}
-        return dataclasses.replace(host, **more)
+        params = host.params + layer.count_params()
+        return dataclasses.replace(host, params=params, biases=host.output[-1], normalized=True)
     if isinstance(layer, Scale):
         return host if host.weights else None
     name = _nonlinearity(layer)
     return dataclasses.replace(host, nonlinearity=name) if name else None
 
 
-def kind_word(layer: Any) -> str:
+def kind_word(layer: Layer) -> str:
     """A word or two for what `layer` does, as tables show it."""
     layers = keras.layers
     if isinstance(layer, layers.DepthwiseConv2D):
@@ -123,7 +123,8 @@ _WORDS = {
 }
 
 
-def _nonlinearity(layer: Any) -> str | None:
+def _nonlinearity(layer: Layer) -> str | None:
+    """The function that the layer is, by its short name; None where it is something else."""
     from tfcompact.models.layers import HSigmoid, HSwish
 
     if isinstance(layer, keras.layers.ReLU):
@@ -139,4 +140,5 @@ def _no_operator() -> tuple[type, ...]:
 
 
 def _by(size: Sequence[int]) -> str:
+    """A size as text, `3x3`."""
     return "x".join(map(str, size))

@@ -1,34 +1,35 @@
-"""Network graphs as values: rebuild one by a rule, count what it costs.
+"""Network graphs as values: rebuilt by a rule, listed layer by layer, counted.
 
-`rewrite` is the primitive under every stage that changes a network (quantization, lowering, pruning, …);
-no other module walks Keras nodes.
+`rewrite` is the primitive under everything that changes a network (quantization, lowering, pruning, …); no other
+module walks Keras' nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tfcompact.frameworks import keras, tf
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras, tf
 
-Rule = Callable[[Any, Any], Any]
-"""`rule(layer, x)` gives what stands in for `layer(x)`, or None to keep the layer. `x` is a tensor, or a list of
-tensors for a layer of several inputs."""
+Rule = Callable[[Layer, Inputs], Tensor | None]
+"""`rule(layer, x)` gives what stands in for `layer(x)`, or None to keep the layer."""
 
 
-def rewrite(model: Any, rule: Rule, *, name: str | None = None, shape: tuple[int, ...] | None = None) -> Any:
+def rewrite(model: Model, rule: Rule, *, name: str | None = None, shape: tuple[int, ...] | None = None) -> Model:
     """A new model in which `rule` has replaced layers; the others are copied with their weights.
 
     `model` is not changed and shares nothing with the result. A layer used twice is copied once. Every replacement
     must keep the tensor's shape from where on the rest of the network was built for it. `shape` is another shape of
     the input, `[h, w, c]`, for networks whose weights do not depend on it.
     """
-    new_of: dict[int, Any] = {}  # id of a tensor of the old model -> tensor of the new one
-    copies: dict[int, Any] = {}  # id of an old layer -> its copy
+    new_of: dict[int, Tensor] = {}  # id of a tensor of the old model -> tensor of the new one
+    copies: dict[int, Layer] = {}  # id of an old layer -> its copy
 
-    for layer, node in _nodes(model):
+    for node in _nodes(model):
+        layer = node.layer
+        new: Tensor | None
         if isinstance(layer, keras.layers.InputLayer):
             source = node.outputs
             new = keras.layers.Input(shape or source.shape[1:], dtype=source.dtype, name=layer.name)
@@ -56,45 +57,76 @@ def rewrite(model: Any, rule: Rule, *, name: str | None = None, shape: tuple[int
     )
 
 
-def clone(model: Any) -> Any:
+def copied(
+    layer: Layer,
+    x: Inputs,
+    *,
+    options: Mapping[str, object] | None = None,
+    weights: Sequence[np.ndarray] | None = None,
+) -> Tensor:
+    """What a copy of `layer` gives for `x`: with other `options` of its config, or other `weights`, if given."""
+    copy = layer.__class__.from_config(layer.get_config() | dict(options or {}))
+    out = copy(x)
+    copy.set_weights(layer.get_weights() if weights is None else weights)
+    return out
+
+
+def clone(model: Model) -> Model:
     """A copy with its own weights."""
     return rewrite(model, lambda layer, x: None)
 
 
-def inference(model: Any) -> Any:
-    """The network that is shipped: `model` up to its first output, without auxiliary heads. Shares its layers."""
+def inference(model: Model) -> Model:
+    """The network that is shipped: `model` up to its first output, without auxiliary heads. It shares the layers."""
     return model if len(model.outputs) == 1 else keras.Model(model.inputs, model.outputs[0], name=model.name)
 
 
-def calls(model: Any) -> Iterator[tuple[Any, list[str], list[str]]]:
-    """Every layer in topological order, with the names of the layers it reads from and of those that read it."""
-    rows = [(layer, node) for layer, node in _nodes(model)]
-    maker = {id(t): layer.name for layer, node in rows for t in tf.nest.flatten(node.outputs)}
-    readers: dict[str, list[str]] = {layer.name: [] for layer, _ in rows}
-    sources: dict[str, list[str]] = {layer.name: [] for layer, _ in rows}
-    for layer, node in rows:
+class Call(NamedTuple):
+    """A layer in its place: the names of the layers it reads from, and of those that read it."""
+
+    layer: Layer
+    sources: list[str]
+    readers: list[str]
+
+
+def calls(model: Model) -> Iterator[Call]:
+    """Every layer of `model`, once, in topological order."""
+    nodes = list(_nodes(model))
+    maker = {id(t): node.layer.name for node in nodes for t in tf.nest.flatten(node.outputs)}
+    readers: dict[str, list[str]] = {node.layer.name: [] for node in nodes}
+    sources: dict[str, list[str]] = {node.layer.name: [] for node in nodes}
+    for node in nodes:
         for t in tf.nest.flatten(node.keras_inputs):
             if id(t) in maker:
-                sources[layer.name].append(maker[id(t)])
-                readers[maker[id(t)]].append(layer.name)
-    seen: set[str] = set()
-    for layer, _ in rows:
-        if layer.name not in seen:
-            seen.add(layer.name)
-            yield layer, sources[layer.name], readers[layer.name]
+                sources[node.layer.name].append(maker[id(t)])
+                readers[maker[id(t)]].append(node.layer.name)
+    layers = {node.layer.name: node.layer for node in nodes}
+    for name, layer in layers.items():
+        yield Call(layer, sources[name], readers[name])
 
 
-def output_names(model: Any) -> set[str]:
+def calls_by_name(model: Model) -> dict[str, Call]:
+    """The same, each under its layer's name."""
+    return {call.layer.name: call for call in calls(model)}
+
+
+def layer_of(x: Tensor) -> Layer:
+    """The layer that gives the tensor `x` of a network that is being built."""
+    layer: Layer = x._keras_history.layer  # type: ignore[attr-defined]
+    return layer
+
+
+def output_names(model: Model) -> set[str]:
     """The names of the layers whose outputs are the model's."""
-    return {t._keras_history.layer.name for t in model.outputs}
+    return {layer_of(t).name for t in model.outputs}
 
 
-def tensors(model: Any, names: list[str]) -> Any:
+def tensors(model: Model, names: Sequence[str]) -> Model:
     """A model that gives the outputs of the layers called `names`, in that order, for the same input."""
     return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
-def listed(outputs: Any) -> list[Any]:
+def listed(outputs: Any) -> list[Tensor]:
     """What a model gives, as a list where it has one output too."""
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
@@ -107,8 +139,8 @@ class Cost(NamedTuple):
     macs: int
 
 
-def cost(model: Any) -> Cost:
-    """What `model` costs. MACs are those of convolutions and dense layers at the model's own input size."""
+def cost(model: Model) -> Cost:
+    """What `model` costs at its own input size: multiply-adds of convolutions and dense layers, all parameters."""
     return Cost(
         sum(int(np.prod(w.shape)) for w in model.trainable_weights),
         sum(int(np.prod(w.shape)) for w in model.non_trainable_weights),
@@ -116,8 +148,8 @@ def cost(model: Any) -> Cost:
     )
 
 
-def macs(layer: Any) -> int:
-    """Multiply-adds of one layer for one image: convolutions of every kind and dense layers; 0 for the rest."""
+def macs(layer: Layer) -> int:
+    """How many multiply-adds one layer takes for one image, if it is a convolution or a dense layer; else 0."""
     shape = layer.output_shape
     layer = getattr(layer, "layer", layer)  # inside a quantization wrapper
     if isinstance(layer, keras.layers.Dense):
@@ -132,7 +164,18 @@ def macs(layer: Any) -> int:
     return 0
 
 
-def _nodes(model: Any) -> Iterator[tuple[Any, Any]]:
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            yield node.layer, node
+class _Node(Protocol):
+    """A use of a layer, as Keras keeps it."""
+
+    layer: Layer
+    outputs: Any
+    call_args: Sequence[Any]
+    call_kwargs: Mapping[str, Any]
+    keras_inputs: Any
+
+
+def _nodes(model: Model) -> Iterator[_Node]:
+    """Every use of a layer in `model`, in topological order."""
+    by_depth: dict[int, list[_Node]] = model._nodes_by_depth  # type: ignore[attr-defined]
+    for depth in sorted(by_depth, reverse=True):
+        yield from by_depth[depth]

@@ -1,6 +1,6 @@
 """Squeeze-and-excitation for any network, as a rewrite (Hu et al. 2017, arXiv:1709.01507).
 
-    model = excitation.with_squeeze_excite(models.build("inception_v3"))
+    model = with_squeeze_excite(models.build("inception_v3"))
 
 The gates are placed as in the paper's Figures 2 and 3. Where a network has residual additions, one stands at the end
 of each branch, before its drop path and before it is added to the shortcut; otherwise one stands behind each
@@ -14,31 +14,33 @@ scale and shift are, and the network is the one that the paper draws; elsewhere 
 from __future__ import annotations
 
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
 from tfcompact.models.blocks import squeeze_excite
 from tfcompact.models.layers import Scale
 from tfcompact.networks.costs import block_of
-from tfcompact.networks.rewrite import calls, rewrite
+from tfcompact.networks.rewrite import calls, copied, rewrite
 
 L = keras.layers
 
 
 class Row(NamedTuple):
-    """A layer, the names of those it reads and of those that read it, and the layers with weights on the longest way
-    to its output."""
+    """A layer, the names of those it reads and of those that read it.
 
-    layer: Any
+    `depth` counts the layers with weights on the longest way to its output.
+    """
+
+    layer: Layer
     sources: list[str]
     readers: list[str]
     depth: int
 
 
-def with_squeeze_excite(model: Any, reduction: int = 16) -> Any:
+def with_squeeze_excite(model: Model, reduction: int = 16) -> Model:
     """A copy of `model` in which a gate weighs the channels of each block; until it is trained it computes the same.
 
     A gate on c channels has two 1x1 convolutions with bias, to c / `reduction` channels and back. `model`, trained or
@@ -52,17 +54,14 @@ def with_squeeze_excite(model: Any, reduction: int = 16) -> Any:
         raise UserError(f"{model.name} has no block for a gate to stand behind")
     gates = {place: _unused(f"{block}_se", rows) for place, block in places.items()}
 
-    def rule(layer: Any, x: Any) -> Any:
+    def rule(layer: Layer, x: Inputs) -> Tensor | None:
         if layer.name not in gates:
             return None
-        copy = layer.__class__.from_config(layer.get_config())
-        out = copy(x)
-        copy.set_weights(layer.get_weights())
         if isinstance(layer, L.BatchNormalization) and layer.scale and layer.center:
-            copy.gamma.assign(2 * layer.gamma)
-            copy.beta.assign(2 * layer.beta)
+            gamma, beta, *statistics = layer.get_weights()
+            out = copied(layer, x, weights=[2 * gamma, 2 * beta, *statistics])
         else:
-            out = Scale(2.0, name=f"{gates[layer.name]}_double")(out)
+            out = Scale(2.0, name=f"{gates[layer.name]}_double")(copied(layer, x))
         squeezed = max(1, out.shape[-1] // reduction)
         return squeeze_excite(out, squeezed, gate="sigmoid", name=gates[layer.name])
 
@@ -73,7 +72,7 @@ def with_squeeze_excite(model: Any, reduction: int = 16) -> Any:
     return made
 
 
-def _rows(model: Any) -> dict[str, Row]:
+def _rows(model: Model) -> dict[str, Row]:
     """Every layer by its name, in topological order."""
     rows: dict[str, Row] = {}
     for layer, sources, readers in calls(model):

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from tfcompact.compress.quantization import for_xnnpack
+from tfcompact.compress.quantization.pixel_grid import INPUT
 from tfcompact.compress.quantization.quantizers import Wrapper
-from tfcompact.compress.quantization.rules import INPUT, fuses_relu, rule_for
+from tfcompact.compress.quantization.rules import fuses_relu, rule_for
 from tfcompact.frameworks import keras, tf
 from tfcompact.models.layers import ShiftedReLU6
 from tfcompact.networks import operators, rewrite

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from tfcompact.frameworks import Model
 from tfcompact.options import opt, require
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
@@ -29,7 +29,7 @@ class Config(Training):
         require(self.squeeze_excite >= 0, "squeeze_excite", self.squeeze_excite, "0 or more")
 
 
-def run(model: Any, config: Config, context: Context) -> tuple[Any, Notes]:
+def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A trained copy of `model`, with the weights of the best validation accuracy, and what became of it.
 
     Auxiliary heads, which have their weight in the architecture's `aux_weight`, are trained and kept. Raises

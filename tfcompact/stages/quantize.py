@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tfcompact.compress.quantization.pixel_grid import on_grid
 from tfcompact.compress.quantization.ranges import RANGES
 from tfcompact.data.images import normalize
+from tfcompact.frameworks import Model
 from tfcompact.options import opt, require, require_choice
-from tfcompact.records.artifact import Normalization
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
 from tfcompact.training.hyperparameters import Training, training_text
@@ -50,32 +51,30 @@ class Config(Training):
         require(self.sqnr_images >= 0, "sqnr_images", self.sqnr_images, "0 or more")
 
 
-def run(model: Any, config: Config, context: Context) -> tuple[Any, Notes]:
+def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A quantization-aware copy of `model`'s inference network, fine-tuned for `config.epochs`, and notes.
 
     The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent; with
     `equalize` and `correct_bias` also what those changed. Raises `UserError` for a layer that has no rule.
     """
     from tfcompact.compress.quantization import calibration, equalization, wrapping
-    from tfcompact.compress.quantization.lowering import lower
-    from tfcompact.compress.quantization.norm_as_addition import shifted
-    from tfcompact.networks.rewrite import inference
+    from tfcompact.compress.quantization.prepare import prepare
     from tfcompact.training import evaluation, loop
     from tfcompact.training.hooks import SoftLabels
 
-    parent = lower(inference(model))
     found: dict[str, Any] = {}
-    if config.equalize:
-        parent, found["equalized"] = equalization.equalized(parent)
-        context.log(f"channels of {len(found['equalized'])} layers equalized")
     images, _ = context.data.arrays("train", px=context.px, limit=config.calibration_images)
 
     def batches(limit: int) -> Iterator[Any]:
         for start in range(0, min(limit, len(images)), 32):
             yield normalize(images[start : min(start + 32, limit)], context.normalization)
 
-    parent = shifted(parent, batches(len(images)))
-    qat = wrapping.quantized(parent, learn_ranges=config.learn_ranges)
+    parent, qat, equalized = prepare(
+        model, batches(len(images)), equalize=config.equalize, learn_ranges=config.learn_ranges
+    )
+    if config.equalize:
+        found["equalized"] = equalized
+        context.log(f"channels of {len(equalized)} layers equalized")
     ranges = calibration.calibrate(
         qat, parent, batches(len(images)), context.normalization, config.percentile, config.ranges
     )
@@ -103,12 +102,6 @@ def run(model: Any, config: Config, context: Context) -> tuple[Any, Notes]:
     return qat, notes | found
 
 
-def _on_grid(normalization: Normalization) -> Normalization:
-    from tfcompact.compress.quantization.calibration import on_grid
-
-    return on_grid(normalization)
-
-
 def _summary(config: Config) -> str:
     if not config.epochs:
         return f"after training, ranges by {config.ranges} of {config.calibration_images} images"
@@ -121,6 +114,6 @@ STAGE = Stage(
     version=1,
     takes=("float",),
     gives="quantized",
-    normalization=_on_grid,
+    normalization=on_grid,
     summary=_summary,
 )

@@ -38,7 +38,7 @@ class Classifier:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the outputs."""
+        """The names of the classes, in the order of the outputs."""
         return self.metadata.labels
 
     @property

@@ -1,6 +1,6 @@
 """Where two computations of one network part: tensor by tensor, in order of execution.
 
-Either side is `name -> values`: what `lite.tensor_values` saw in a file, or the outputs of Keras layers. The first
+Either side is `name -> values`: what `runtime.tensor_values` saw in a file, or the outputs of Keras layers. The first
 tensor that is mostly noise names the operation to look at; a difference that only grows slowly from layer to layer
 is one-step rounding in a network that amplifies it, and no fault of the conversion.
 """
@@ -41,8 +41,10 @@ class Agreement:
 
 
 def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """The power of `reference` over that of its difference from `other`, in dB: infinite where there is none, and
-    minus infinity where all is noise."""
+    """The power of `reference` over that of its difference from `other`, in dB.
+
+    It is infinite where there is no difference, and minus infinity where all is noise.
+    """
     expected = reference.astype(np.float64)
     noise, signal = float(np.sum((expected - other) ** 2)), float(np.sum(expected**2))
     return float(np.inf if noise == 0 else 10 * np.log10(signal / noise) if signal > 0 else -np.inf)

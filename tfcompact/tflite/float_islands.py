@@ -1,4 +1,4 @@
-"""Some operators of an 8-bit `.tflite` file in float, the rest as they are. No TensorFlow here.
+"""Some operators of an 8-bit `.tflite` file in float, the rest as they are.
 
 It is done on the finished file. The converter decides by itself what it quantizes, and makes 8 bits of every
 convolution that lies between two tensors with ranges, which is where one kept float lies. Here an operator that is
@@ -9,20 +9,21 @@ behind an output that some 8-bit operator reads.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfcompact.errors import UserError
-from tfcompact.tflite import flatbuffer, metadata
+from tfcompact.tflite import flatbuffer
+from tfcompact.tflite.flatbuffer import Graph, StoredOperator, StoredTensor, shape_of
 
 Layers = Sequence[Sequence[str]]
 """Layers in groups: those of a group are one operator, or are kept float together."""
 Weights = Mapping[str, Sequence[np.ndarray]]
 """Float kernel and, if there is one, bias of each layer, in Keras' shapes."""
 
+Grid = tuple[np.ndarray, np.ndarray]
+"""Scale and zero point, in shapes that the tensor's values can be multiplied with."""
 DEQUANTIZED = "_dequantized"
 """How the name of a tensor ends that a DEQUANTIZE makes of one in 8 bits."""
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -51,7 +52,7 @@ def float_layers(content: bytes, layers: Layers) -> set[str]:
     }
 
 
-def _owners(graph: Any, layers: Layers) -> list[str]:
+def _owners(graph: Graph, layers: Layers) -> list[str]:
     """For each operator the first name of the group it belongs to, or an empty string."""
     group = {name: names[0] for names in layers for name in names}
     owners = []
@@ -62,6 +63,8 @@ def _owners(graph: Any, layers: Layers) -> list[str]:
 
 
 class _Surgery:
+    """A file being rewritten. Operators and tensors are numbers; an operator is an index into those of before."""
+
     def __init__(self, content: bytes, layers: Layers, weights: Weights) -> None:
         self.model = flatbuffer.parsed(content)
         self.graph, self.tensors = self.model.subgraphs[0], self.model.subgraphs[0].tensors
@@ -88,7 +91,7 @@ class _Surgery:
             chosen |= self._reading(chosen)
         chosen = {i for i in chosen if self.names[i] != "QUANTIZE"}
         chosen |= self._requantizing(chosen)
-        operators: list[Any] = []
+        operators: list[StoredOperator] = []
         for i, operator in enumerate(self.graph.operators):
             if i in chosen:
                 self._make_float(i, operator, chosen, operators)
@@ -96,9 +99,7 @@ class _Surgery:
                 operators.append(operator)
         self.graph.operators = operators
         self._drop_unused_buffers()
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), file_identifier=metadata.MODEL_IDENTIFIER)
-        return bytes(builder.Output())
+        return flatbuffer.packed(self.model)
 
     def _reading(self, chosen: set[int]) -> set[int]:
         """The operators that read what the chosen give: through those that only move values, up to the next layer."""
@@ -130,7 +131,9 @@ class _Surgery:
             and set(self.readers[int(operator.outputs[0])]) <= chosen
         }
 
-    def _make_float(self, i: int, operator: Any, chosen: set[int], operators: list[Any]) -> None:
+    def _make_float(
+        self, i: int, operator: StoredOperator, chosen: set[int], operators: list[StoredOperator]
+    ) -> None:
         """Appends the operator in float to `operators`, with the conversions it needs."""
         inputs = [int(t) for t in operator.inputs]
         floats = [self._float_input(i, t, chosen, operators) for t in inputs]
@@ -152,19 +155,20 @@ class _Surgery:
         operator.inputs, operator.outputs = np.array(floats, np.int32), np.array(outputs, np.int32)
         operators.extend([operator, *behind])
 
-    def _float_input(self, i: int, t: int, chosen: set[int], operators: list[Any]) -> int:
+    def _float_input(self, i: int, t: int, chosen: set[int], operators: list[StoredOperator]) -> int:
         """The float tensor that operator `i` reads instead of its input `t`."""
         if t < 0 or t in self.twins:  # -1: an input that is left out
             return self.twins.get(t, t)
         tensor = self.tensors[t]
         data = self.model.buffers[tensor.buffer].data
-        if tensor.quantization is None or tensor.quantization.scale is None or not len(tensor.quantization.scale):
+        grid = _grid(tensor)
+        if grid is None:
             return t  # axes, shapes
         if data is None or not len(data):
             self.twins[t] = self._new_float(t, DEQUANTIZED)
             operators.append(self._conversion("DEQUANTIZE", t, self.twins[t]))
             return self.twins[t]
-        values = self._constant(i, tensor, data)
+        values = self._constant(i, tensor, grid, data)
         self.twins[t] = t if set(self.readers[t]) <= chosen else self._new_float(t)
         twin = self.tensors[self.twins[t]]
         self._become_float(self.twins[t])
@@ -172,18 +176,11 @@ class _Surgery:
         self.model.buffers.append(schema.BufferT(data=np.frombuffer(values.astype("<f4").tobytes(), np.uint8)))
         return self.twins[t]
 
-    def _constant(self, i: int, tensor: Any, data: Any) -> np.ndarray:
+    def _constant(self, i: int, tensor: StoredTensor, grid: Grid, data: np.ndarray) -> np.ndarray:
         """The float values of a constant input: the layer's own where it has weights, else what the file's mean."""
         stored = np.frombuffer(bytes(data), "<i4" if tensor.type == schema.TensorType.INT32 else np.int8)
-        stored = stored.reshape(() if tensor.shape is None else tensor.shape)
-        scale, zero_point = (
-            np.array(values, np.float32)
-            if len(values) == 1
-            else np.array(values, np.float32).reshape(
-                [-1 if k == tensor.quantization.quantizedDimension else 1 for k in range(stored.ndim)]
-            )
-            for values in (tensor.quantization.scale, tensor.quantization.zeroPoint)
-        )
+        stored = stored.reshape(shape_of(tensor))
+        scale, zero_point = grid
         meant: np.ndarray = ((stored.astype(np.float32) - zero_point) * scale).reshape(stored.shape)
         own = [w for name in self.members.get(self.owners[i], ()) for w in self.weights.get(name, ())]
         if not own:
@@ -197,8 +194,9 @@ class _Surgery:
         return values
 
     def _new_float(self, t: int, suffix: str = "_float") -> int:
+        """A float tensor of the shape of `t`, named after it."""
         old = self.tensors[t]
-        new = schema.TensorT(
+        new: StoredTensor = schema.TensorT(
             shape=old.shape,
             type=FLOAT32,
             buffer=0,
@@ -209,9 +207,11 @@ class _Surgery:
         return len(self.tensors) - 1
 
     def _become_float(self, t: int) -> None:
+        """Makes the tensor `t` itself float."""
         self.tensors[t].type, self.tensors[t].quantization = FLOAT32, None
 
-    def _conversion(self, name: str, source: int, target: int) -> Any:
+    def _conversion(self, name: str, source: int, target: int) -> StoredOperator:
+        """The operator QUANTIZE or DEQUANTIZE from one tensor to another."""
         builtin = getattr(schema.BuiltinOperator, name)
         if builtin not in self.codes:
             # The first versions that know int8 (tensorflow/lite/tools/versioning/op_version.cc).
@@ -220,11 +220,12 @@ class _Surgery:
             )
             self.codes[builtin] = len(self.model.operatorCodes)
             self.model.operatorCodes.append(code)
-        return schema.OperatorT(
+        made: StoredOperator = schema.OperatorT(
             opcodeIndex=self.codes[builtin],
             inputs=np.array([source], np.int32),
             outputs=np.array([target], np.int32),
         )
+        return made
 
     def _drop_unused_buffers(self) -> None:
         """Empties the buffers of constants that have become float. Their places stay, so that no index changes."""
@@ -233,6 +234,20 @@ class _Surgery:
         for i, buffer in enumerate(self.model.buffers):
             if i not in used:
                 buffer.data = None
+
+
+def _grid(tensor: StoredTensor) -> Grid | None:
+    """The scale and zero point of a tensor in 8 bits, or those of each channel; None of any other tensor."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or quantization.zeroPoint is None:
+        return None
+    scale, zero_point = (np.array(v, np.float32) for v in (quantization.scale, quantization.zeroPoint))
+    if not len(scale):
+        return None
+    if len(scale) == 1:
+        return scale, zero_point
+    shape = [-1 if k == quantization.quantizedDimension else 1 for k in range(len(shape_of(tensor)))]
+    return scale.reshape(shape), zero_point.reshape(shape)
 
 
 def _as_stored(operator: str, kernel: np.ndarray) -> np.ndarray:

@@ -1,23 +1,20 @@
-"""What a `.tflite` file is the sum of: operators, each as text and as a file of its own. `latency` prices them.
+"""What a `.tflite` file is the sum of: operators, each as text and as a file of its own, to be timed alone.
 
 A part is an operator of the file, or several that XNNPACK makes one of. Two parts are alike where kind, options, and
-every tensor's type, shape and constancy agree. No TensorFlow here.
+every tensor's type, shape and constancy agree.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfcompact.errors import UserError
-from tfcompact.tflite import flatbuffer, metadata, runtime
-from tfcompact.tflite.pieces import is_constant
+from tfcompact.tflite import flatbuffer, runtime
+from tfcompact.tflite.flatbuffer import StoredModel, StoredTensor, shape_of
 
 PLAIN = " (not by XNNPACK)"
 """Ends the configuration of an operator that XNNPACK leaves to TFLite's own kernels."""
@@ -60,7 +57,7 @@ def parts(source: flatbuffer.Source, delegate: str = "xnnpack") -> list[Part]:
     """
     model, kinds = flatbuffer.parsed(source), flatbuffer.operators(source)
     graph = model.subgraphs[0]
-    reads = [_variable_inputs(model, operator) for operator in graph.operators]
+    reads = [flatbuffer.variable_inputs(model, operator) for operator in graph.operators]
     if len(model.subgraphs) > 1 or not all(reads):
         raise UserError(
             f"{flatbuffer.described(source)} has operators that read constants only, or control flow, so its cost is "
@@ -80,7 +77,7 @@ def parts(source: flatbuffer.Source, delegate: str = "xnnpack") -> list[Part]:
     return [found[i] for i in sorted(found)]
 
 
-def _pointwise_groups(model: Any, kinds: Sequence[str], reads: Sequence[list[int]]) -> dict[int, list[int]]:
+def _pointwise_groups(model: StoredModel, kinds: Sequence[str], reads: Sequence[list[int]]) -> dict[int, list[int]]:
     """Operators by number that XNNPACK replaces, with some before them, by one look-up of 256 values: last -> all.
 
     It does so where an 8-bit tensor is, position by position, a function of one other, such as `x * relu6(x + 3)` or
@@ -98,7 +95,7 @@ def _pointwise_groups(model: Any, kinds: Sequence[str], reads: Sequence[list[int
             continue
         (origin,) = roots
         tensors = [graph.tensors[t] for t in (*reads[i], origin, output)]
-        same = len({_shape(t) for t in tensors}) == 1
+        same = len({shape_of(t) for t in tensors}) == 1
         if same and {flatbuffer.TYPES[t.type] for t in tensors} <= {"int8", "uint8"}:
             root[output] = origin
             before = {j for t in reads[i] if t != origin for j in cones[maker[t]]}
@@ -113,7 +110,9 @@ def _pointwise_groups(model: Any, kinds: Sequence[str], reads: Sequence[list[int
     return groups
 
 
-def _padded_convolutions(model: Any, kinds: Sequence[str], reads: Sequence[list[int]]) -> dict[int, list[int]]:
+def _padded_convolutions(
+    model: StoredModel, kinds: Sequence[str], reads: Sequence[list[int]]
+) -> dict[int, list[int]]:
     """Convolutions by number with the padding before them, where nothing else reads it: XNNPACK makes one of them."""
     graph = model.subgraphs[0]
     outputs = {int(t) for t in graph.outputs}
@@ -126,7 +125,7 @@ def _padded_convolutions(model: Any, kinds: Sequence[str], reads: Sequence[list[
     return groups
 
 
-def _part(model: Any, group: list[int], kinds: Sequence[str], delegate: str) -> Part | None:
+def _part(model: StoredModel, group: list[int], kinds: Sequence[str], delegate: str) -> Part | None:
     """The operators as a file; None where there are several and XNNPACK does not run them all as one piece."""
     content = _cut(model, group)
     pieces = runtime.partitions(content) if delegate == "xnnpack" else None
@@ -137,53 +136,22 @@ def _part(model: Any, group: list[int], kinds: Sequence[str], delegate: str) -> 
     return Part(_configuration(model, group, [kinds[i] for i in group]) + plain, delegated, content)
 
 
-def _cut(model: Any, group: list[int]) -> bytes:
-    """Some operators as a file of one input and one output, as what runs files on devices wants it: any further input
-    becomes a constant of zeros, any output but the last operator's first stays inside."""
-    old = model.subgraphs[0]
-    operators = [old.operators[i] for i in group]
+def _cut(model: StoredModel, group: list[int]) -> bytes:
+    """Some operators as a file of one input and one output, as what runs files on devices wants it.
+
+    Any further input becomes a constant of zeros, any output but the last operator's first stays inside.
+    """
+    operators = [model.subgraphs[0].operators[i] for i in group]
     made = {int(t) for operator in operators for t in operator.outputs}
-    outside = [t for operator in operators for t in _variable_inputs(model, operator) if t not in made]
-    used = list(dict.fromkeys(int(t) for o in operators for t in (*o.inputs, *o.outputs) if t >= 0))
-    place = {t: i for i, t in enumerate(used)}
-    small, graph = schema.ModelT(), schema.SubGraphT()
-    small.version, small.buffers, graph.tensors, graph.operators = model.version, [schema.BufferT()], [], []
-    for t in used:
-        tensor = copy.copy(old.tensors[t])
-        buffer = model.buffers[tensor.buffer]
-        if t in outside[1:] and t != outside[0]:
-            buffer = schema.BufferT()
-            size = math.prod(_shape(tensor)) * np.dtype(flatbuffer.TYPES[tensor.type]).itemsize
-            buffer.data = np.zeros(size, np.uint8)
-        tensor.buffer = 0
-        if buffer.data is not None and len(buffer.data) > 0:
-            small.buffers.append(buffer)
-            tensor.buffer = len(small.buffers) - 1
-        graph.tensors.append(tensor)
-    codes = list(dict.fromkeys(operator.opcodeIndex for operator in operators))
-    for operator in operators:
-        alone = copy.copy(operator)
-        alone.opcodeIndex = codes.index(operator.opcodeIndex)
-        alone.inputs = np.array([place.get(int(t), -1) for t in operator.inputs], np.int32)
-        alone.outputs = np.array([place[int(t)] for t in operator.outputs], np.int32)
-        graph.operators.append(alone)
-    graph.inputs = np.array([place[outside[0]]], np.int32)
-    graph.outputs = np.array([place[int(operators[-1].outputs[0])]], np.int32)
-    small.operatorCodes, small.subgraphs = [model.operatorCodes[code] for code in codes], [graph]
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(small.Pack(builder), file_identifier=metadata.MODEL_IDENTIFIER)
-    return bytes(builder.Output())
+    first, *others = [t for o in operators for t in flatbuffer.variable_inputs(model, o) if t not in made]
+    last = int(operators[-1].outputs[0])
+    return flatbuffer.excerpt(model, operators, [first], [last], zeros=set(others) - {first})
 
 
-def _variable_inputs(model: Any, operator: Any) -> list[int]:
-    tensors = model.subgraphs[0].tensors
-    return [int(t) for t in operator.inputs if t >= 0 and not is_constant(model, tensors[int(t)])]
+def _configuration(model: StoredModel, group: list[int], kinds: Sequence[str]) -> str:
+    """Operators as text, equal where kernels and work are the same.
 
-
-def _configuration(model: Any, group: list[int], kinds: Sequence[str]) -> str:
-    """Operators as text, equal where kernels and work are the same: each one's kind, inputs, outputs, and options
-    other than the schema's defaults.
-
+    It holds each one's kind, inputs, outputs, and options other than the schema's defaults.
     `CONV_2D int8[1,8,8,16] const int8/channel[24,1,1,16] const int32[24] -> int8[1,8,8,24] strideH=1 strideW=1`.
     Of several, `<1>` is the output of the first.
     """
@@ -202,8 +170,9 @@ def _configuration(model: Any, group: list[int], kinds: Sequence[str]) -> str:
     return "; ".join(texts)
 
 
-def _tensor(model: Any, tensor: Any, kind: str) -> str:
-    shape = ",".join(map(str, _shape(tensor)))
+def _tensor(model: StoredModel, tensor: StoredTensor, kind: str) -> str:
+    """A tensor as text: its type and shape, whether it is a constant, and the values of a small one that count."""
+    shape = ",".join(map(str, shape_of(tensor)))
     scales = None if tensor.quantization is None else tensor.quantization.scale
     by_channel = "/channel" if scales is not None and len(scales) > 1 else ""
     sparse = "/sparse" if tensor.sparsity is not None else ""
@@ -217,11 +186,8 @@ def _tensor(model: Any, tensor: Any, kind: str) -> str:
     return f"const {text}" + (f"={','.join(map(str, values))}" if values.size <= SHOWN_VALUES else "")
 
 
-def _shape(tensor: Any) -> tuple[int, ...]:
-    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
-
-
-def _options(options: Any) -> list[str]:
+def _options(options: object) -> list[str]:
+    """An operator's options that differ from the schema's defaults, as text."""
     if options is None:
         return []
     usual = vars(type(options)())
@@ -233,7 +199,8 @@ def _options(options: Any) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
+    """The value of an option as text."""
     return ",".join(map(str, value)) if isinstance(value, np.ndarray | list) else str(value)
 
 

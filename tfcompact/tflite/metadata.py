@@ -19,7 +19,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -29,6 +28,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.record import Record
+from tfcompact.tflite.flatbuffer import MODEL_IDENTIFIER, Source, StoredModel, content_of, described, shape_of
 from tfcompact.tflite.metadata_schema import (
     AlignedBuilder,
     Byte,
@@ -45,7 +45,7 @@ from tfcompact.tflite.metadata_schema import (
     write,
 )
 
-ENTRY, IDENTIFIER, MODEL_IDENTIFIER = b"TFLITE_METADATA", b"M001", b"TFL3"
+ENTRY, IDENTIFIER = b"TFLITE_METADATA", b"M001"
 LABELS, OWN = "labels.txt", "tfcompact.json"
 SCHEMA = 1
 PARSER_VERSION = "1.0.0"  # every field written here is of the schema's first version
@@ -109,11 +109,10 @@ def attach(
     metadata = Metadata(
         name, description, tuple(labels), normalization, version, author, license, model=model, run=run
     )
-    parsed = _parsed(tflite, "the model")
-    if _entry(parsed) is not None:
+    if _entry(content_of(tflite)) is not None:
         raise UserError("the model already has metadata; attach it to the converter's output instead")
     try:
-        unpacked = schema.ModelT.InitFromObj(parsed)
+        unpacked: StoredModel = schema.ModelT.InitFromPackedBuf(tflite, 0)
     except _DAMAGE:
         raise UserError("the model is damaged; convert it again") from None
     input_type = _check_graph(unpacked, len(metadata.labels))
@@ -133,20 +132,13 @@ def attach(
     )
 
 
-def read(source: Path | str | bytes) -> Metadata:
+def read(source: Source) -> Metadata:
     """The metadata in a `.tflite` file, given by its path or its bytes.
 
     Raises `UserError` where the file cannot be read, is not a model, has no metadata, or has damaged metadata.
     """
-    where = "the model" if isinstance(source, bytes) else str(source)
-    if isinstance(source, bytes):
-        content = source
-    else:
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise UserError(f"{where} cannot be read ({error.strerror}); check the path") from None
-    entry = _entry(_parsed(content, where))
+    content, where = content_of(source), described(source)
+    entry = _entry(content)
     if entry is None:
         raise UserError(f"{where} has no metadata (labels, normalization); export it again with: make export")
     try:
@@ -164,6 +156,7 @@ _DAMAGE = (
 
 
 def _encodable(text: str) -> bool:
+    """Whether it can be written in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, from a file name that is not UTF-8
@@ -171,15 +164,9 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _parsed(content: bytes, where: str) -> Any:
-    """The model's root table; its fields are read where they lie."""
-    if content[4:8] != MODEL_IDENTIFIER:
-        raise UserError(f"{where} is not a TFLite model; give the path of an exported .tflite file")
-    return schema.Model.GetRootAs(content, 0)
-
-
-def _entry(model: Any) -> bytes | None:
+def _entry(content: bytes) -> bytes | None:
     """The bytes of the buffer that the entry `TFLITE_METADATA` points to, or None without such an entry."""
+    model = schema.Model.GetRootAs(content, 0)  # its fields are read where they lie: weights stay untouched
     try:
         for i in range(model.MetadataLength()):
             entry = model.Metadata(i)
@@ -191,7 +178,7 @@ def _entry(model: Any) -> bytes | None:
     return None
 
 
-def _check_graph(model: Any, classes: int) -> int:
+def _check_graph(model: StoredModel, classes: int) -> int:
     """The type of the only input. Raises `UserError` unless the only output has `classes` values."""
     graph = model.subgraphs[0]
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
@@ -199,7 +186,7 @@ def _check_graph(model: Any, classes: int) -> int:
             f"a classifier has one input and one output, not {len(graph.inputs)} and {len(graph.outputs)}; "
             "export the network without its training-time outputs"
         )
-    width = int(graph.tensors[graph.outputs[0]].shape[-1])
+    width = shape_of(graph.tensors[graph.outputs[0]])[-1]
     if width != classes:
         raise UserError(f"the model has {width} outputs but {classes} labels were given; give one label per output")
     return int(graph.tensors[graph.inputs[0]].type)
@@ -258,6 +245,7 @@ def _model_metadata(metadata: Metadata, input_type: int) -> bytes:
 
 
 def _stats(low: float | list[float], high: float | list[float]) -> dict[int, list[float]]:
+    """The table of the least and the largest value, of each channel or of all."""
     return {Stats.MAX: np.atleast_1d(high).tolist(), Stats.MIN: np.atleast_1d(low).tolist()}
 
 
@@ -271,6 +259,7 @@ def _broadcast(normalization: Normalization, dtype: type) -> tuple[np.ndarray, n
 
 
 def _append_files(model: bytes, files: Mapping[str, str]) -> bytes:
+    """The model with a zip of text files behind it, which its readers skip."""
     stream = io.BytesIO(model)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
         for name, text in files.items():
@@ -280,6 +269,7 @@ def _append_files(model: bytes, files: Mapping[str, str]) -> bytes:
 
 
 def _decoded(content: bytes, entry: bytes) -> Metadata:
+    """What the metadata and the files behind the model say; the exact one where there is one."""
     if entry[4:8] != IDENTIFIER:
         raise UserError(f"identifier {entry[4:8]!r} instead of {IDENTIFIER!r}")
     root = Table.root(entry)
@@ -319,6 +309,7 @@ def _comparable(metadata: Metadata) -> tuple[object, ...]:
 
 
 def _file(archive: zipfile.ZipFile, name: str) -> str:
+    """The text of a file in the zip."""
     size = archive.getinfo(name).file_size
     if size > _LARGEST_FILE:
         raise UserError(f"{name} claims {size} bytes")

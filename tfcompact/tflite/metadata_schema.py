@@ -10,7 +10,6 @@ in packages that cannot be installed beside a current TensorFlow.
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import flatbuffers
 import flatbuffers.number_types
@@ -62,8 +61,8 @@ class Byte(int):
     """A number that goes into a one-byte slot."""
 
 
-def write(builder: flatbuffers.Builder, value: Any) -> int:
-    """Writes a string, a list of floats, a table `{slot: value}` or a list of tables, and returns its offset.
+def write(builder: flatbuffers.Builder, value: object) -> int:
+    """The offset of a string, a list of floats, a table `{slot: value}` or a list of tables, which it writes.
 
     A flatbuffer grows from its end, so whatever a table points to is written before the table.
     """
@@ -77,6 +76,8 @@ def write(builder: flatbuffers.Builder, value: Any) -> int:
         for offset in reversed(offsets):
             builder.PrependUOffsetTRelative(offset)
         return int(builder.EndVector())
+    if not isinstance(value, dict):
+        raise TypeError(f"a table is a dict by slot, not {value!r}")
     ready = {slot: child if isinstance(child, Byte) else write(builder, child) for slot, child in value.items()}
     builder.StartObject(max(ready, default=-1) + 1)
     for slot, child in ready.items():
@@ -91,6 +92,7 @@ class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]
     """A builder that puts byte vectors, which hold the weights, at multiples of 16 (`force_align` in the schema)."""
 
     def CreateNumpyVector(self, x: np.ndarray) -> int:  # noqa: N802
+        """The offset of the vector, which it writes."""
         if x.dtype != np.uint8:
             return int(super().CreateNumpyVector(x))
         self.StartVector(1, x.size, 16)
@@ -104,28 +106,35 @@ class Table(flatbuffers.table.Table):  # type: ignore[misc]
 
     @classmethod
     def root(cls, content: bytes) -> Table:
+        """The outermost table of a flatbuffer."""
         return cls(content, int(struct.unpack_from("<I", content)[0]))
 
     def text(self, slot: int) -> str:
+        """The string in a slot; empty where there is none."""
         at = self._at(slot)
         return self.String(at).decode() if at else ""
 
     def byte(self, slot: int) -> int:
+        """The number in a one-byte slot; 0 where there is none."""
         at = self._at(slot)
         return int(self.Get(flatbuffers.number_types.Uint8Flags, at)) if at else 0
 
     def floats(self, slot: int) -> tuple[float, ...]:
+        """The numbers in a slot."""
         start, length = self._vector(slot)
         return struct.unpack_from(f"<{length}f", self.Bytes, start)
 
     def table(self, slot: int) -> Table:
+        """The table in a slot."""
         return Table(self.Bytes, self.Indirect(self._required(slot)))
 
     def tables(self, slot: int) -> list[Table]:
+        """The tables in a slot."""
         start, length = self._vector(slot)
         return [Table(self.Bytes, self.Indirect(start + 4 * i)) for i in range(length)]
 
     def _vector(self, slot: int) -> tuple[int, int]:
+        """Where the elements of the vector in a slot begin, and how many there are."""
         relative = self._required(slot) - self.Pos
         start, length = self.Vector(relative), self.VectorLen(relative)
         if start + 4 * length > len(self.Bytes):
@@ -133,11 +142,13 @@ class Table(flatbuffers.table.Table):  # type: ignore[misc]
         return int(start), int(length)
 
     def _required(self, slot: int) -> int:
+        """Where the content of a slot lies. Raises `ValueError` where it has none."""
         at = self._at(slot)
         if not at:
             raise ValueError(f"slot {slot} is missing")
         return at
 
     def _at(self, slot: int) -> int:
+        """Where the content of a slot lies; 0 where it has none."""
         relative = self.Offset(4 + 2 * slot)
         return int(self.Pos + relative) if relative else 0

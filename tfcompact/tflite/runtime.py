@@ -1,19 +1,19 @@
-"""A `.tflite` file as a function, and as a list of tensors and operators to look into.
+"""A `.tflite` file as a function, and what the runtime makes of it: pieces for XNNPACK, values of inner tensors.
 
-TensorFlow-free: everything goes through `ai_edge_litert`, which loads in a fraction of a second and is what runs on
-devices. Files are those `export` writes: one image of `[1, px, px, 3]` in, probabilities `[1, classes]` out.
+Everything goes through `ai_edge_litert`, which loads in a fraction of a second and is what runs on devices. Files are
+those that `export` writes: one image of `[1, px, px, 3]` in, probabilities `[1, classes]` out.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Protocol, TypedDict
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert import interpreter as litert
 
 from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
@@ -23,10 +23,42 @@ from tfcompact.tflite import metadata
 from tfcompact.tflite.flatbuffer import Source, described
 
 DELEGATES = {
-    "xnnpack": OpResolverType.BUILTIN,  # what every device runs unless told otherwise
-    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # the optimized kernels below it
-    "reference": OpResolverType.BUILTIN_REF,  # the plain C++ that defines what each operator means
+    "xnnpack": litert.OpResolverType.BUILTIN,  # what every device runs unless told otherwise
+    "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # the optimized kernels below it
+    "reference": litert.OpResolverType.BUILTIN_REF,  # the plain C++ that defines what each operator means
 }
+
+
+class TensorDetail(TypedDict):
+    """A tensor, as the runtime describes it."""
+
+    name: str
+    index: int
+    shape: Sequence[int]
+    dtype: type[np.generic]
+    quantization: tuple[float, int]
+
+
+class Node(TypedDict):
+    """An operator, as the runtime describes it: `inputs` and `outputs` are indices of tensors."""
+
+    index: int
+    op_name: str
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+
+class Interpreter(Protocol):
+    """A file, loaded by LiteRT, which comes without types: what is used of it."""
+
+    def get_input_details(self) -> list[TensorDetail]: ...
+    def get_output_details(self) -> list[TensorDetail]: ...
+    def get_tensor_details(self) -> list[TensorDetail]: ...
+    def set_tensor(self, index: int, value: np.ndarray) -> None: ...
+    def get_tensor(self, index: int) -> np.ndarray: ...
+    def allocate_tensors(self) -> None: ...
+    def invoke(self) -> None: ...
+    def _get_ops_details(self) -> list[Node]: ...
 
 
 class LiteModel:
@@ -60,7 +92,7 @@ class LiteModel:
 
     @cached_property
     def normalization(self) -> Normalization:
-        """From the file's own metadata. Raises `UserError` where it has none."""
+        """What the network expects of a pixel, from the file's own metadata. Raises `UserError` where it has none."""
         return metadata.read(self._source).normalization
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -169,11 +201,15 @@ def tensor_values(source: Source, images: np.ndarray, *, delegate: str = "refere
     return {name: np.concatenate(each) for name, each in values.items()}
 
 
-def open_interpreter(source: Source, threads: int, delegate: str, *, preserve: bool = False) -> Any:
+def open_interpreter(source: Source, threads: int, delegate: str, *, preserve: bool = False) -> Interpreter:
+    """The file loaded under one of `DELEGATES`; with `preserve` it keeps the values of all tensors.
+
+    Raises `UserError` where the runtime does not take it.
+    """
     require_choice("delegate", delegate, DELEGATES)
     content = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
     try:
-        interpreter = Interpreter(
+        interpreter: Interpreter = litert.Interpreter(
             **content,
             num_threads=threads,
             experimental_op_resolver_type=DELEGATES[delegate],
@@ -188,13 +224,14 @@ def open_interpreter(source: Source, threads: int, delegate: str, *, preserve: b
     return interpreter
 
 
-def _quantization(detail: Mapping[str, Any]) -> Quantization | None:
-    """Of one tensor with a single scale; None for a float tensor or a constant with one scale per channel."""
+def _quantization(detail: TensorDetail) -> Quantization | None:
+    """The quantization of a tensor with a single scale; None of a float tensor, or one with a scale per channel."""
     scale, zero_point = detail["quantization"]
     return Quantization(float(scale), int(zero_point)) if scale else None
 
 
 def _dequantized(values: np.ndarray, quantization: Quantization | None) -> np.ndarray:
+    """The real numbers that `values` stand for, float32."""
     if quantization is None:
         return values.astype(np.float32)
     return (values.astype(np.float32) - quantization.zero_point) * np.float32(quantization.scale)

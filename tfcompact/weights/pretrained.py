@@ -19,16 +19,15 @@ import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tfcompact.data import imagenet
 from tfcompact.errors import UserError
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
 from tfcompact.models import ModelSpec, build
 from tfcompact.models.spec import TorchWeights
 from tfcompact.networks import rewrite
 from tfcompact.records.artifact import Normalization
-from tfcompact.runs import store
+from tfcompact.runs import lineage, store
 from tfcompact.weights import saved, state_dict, transfer
 
 IMAGENET = "imagenet"
@@ -36,17 +35,19 @@ IMAGENET = "imagenet"
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained network: what it is called, the sha256 of the file it was read from, how its images are normalized,
-    the names of its classes where they are known. `fill(model, keep_head)` gives a copy of a fresh model with its
-    weights; the head keeps its random ones unless `keep_head`."""
+    """A trained network, by what it is called, and the sha256 of the file it was read from.
+
+    `normalization` is what it expects of a pixel, `classes` are named where they are known. `fill(model, keep_head)`
+    gives a copy of a fresh model with its weights; the head keeps its random ones unless `keep_head`.
+    """
 
     label: str
     sha256: str
     normalization: Normalization
     classes: tuple[str, ...] | None
-    fill: Callable[[Any, bool], Any]
+    fill: Callable[[Model, bool], Model]
 
-    def start(self, model: Any, classes: tuple[str, ...]) -> Any:
+    def start(self, model: Model, classes: tuple[str, ...]) -> Model:
         """A copy of `model`, fresh, for `classes`, with these weights."""
         return self.fill(model, self.keeps_head(classes))
 
@@ -77,6 +78,7 @@ def find(spec: ModelSpec, name: str) -> Pretrained:
 
 
 def _imagenet(spec: ModelSpec) -> Pretrained:
+    """The published ImageNet weights: of a package that is installed, else as Keras downloads them."""
     if spec.packaged:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return _package(spec)
@@ -91,7 +93,7 @@ def _imagenet(spec: ModelSpec) -> Pretrained:
 
 
 def _files(spec: ModelSpec) -> str:
-    """What file would do."""
+    """What an error advises: the files that would do."""
     if not spec.torch:
         return "train it from scratch, or give --weights a run of your own"
     names = " or ".join(f"{source.library}'s {source.model}" for source in spec.torch)
@@ -99,6 +101,7 @@ def _files(spec: ModelSpec) -> str:
 
 
 def _package(spec: ModelSpec) -> Pretrained:
+    """The weights that a Python package holds."""
     source = spec.packaged
     assert source is not None
     path = Path(str(importlib.metadata.distribution(source.package).locate_file(source.path)))
@@ -120,6 +123,7 @@ def _package(spec: ModelSpec) -> Pretrained:
 
 
 def _state(spec: ModelSpec, path: Path) -> Pretrained:
+    """The weights in a state dict, which says by its keys, or by its name, whose it is."""
     arrays = state_dict.read(path)
     sources = [*spec.torch, *([spec.packaged.state] if spec.packaged else [])]
     if not sources:
@@ -135,7 +139,7 @@ def _state(spec: ModelSpec, path: Path) -> Pretrained:
         label=f"{path.name} ({source.library} {source.model})",
         sha256=_sha256(path),
         normalization=source.normalization,
-        classes=imagenet.classes() if transfer.classes(probe, arrays, source) == 1000 else None,
+        classes=imagenet.classes() if transfer.classes(arrays, source) == 1000 else None,
         fill=lambda model, keep: transfer.from_torch(model, arrays, source, keep_head=keep),
     )
 
@@ -154,10 +158,11 @@ def _named(path: Path, fitting: list[TorchWeights]) -> TorchWeights:
 
 
 def _keras(spec: ModelSpec, path: Path) -> Pretrained:
+    """The weights in a file of tf_keras.applications."""
     source = spec.keras
     assert source is not None
 
-    def fill(model: Any, keep_head: bool) -> Any:
+    def fill(model: Model, keep_head: bool) -> Model:
         theirs = transfer.application(source, spec.image_px, spec.classes)
         try:
             theirs.load_weights(path)
@@ -180,19 +185,17 @@ def _keras(spec: ModelSpec, path: Path) -> Pretrained:
 
 
 def _run(spec: ModelSpec, path: Path) -> Pretrained:
+    """The network of a finished run."""
     run = store.Run(path)
     if not (path / "provenance.json").is_file() or not (path / "model.h5").is_file():
         raise UserError(f"{path} is not a finished run with a model")
-    facts = run.provenance
     if run.model != spec.name:
         raise UserError(f"{path} is a run of {run.model}, not of {spec.name}")
-    if run.stage == "quantize":
-        raise UserError(
-            f"{path} is quantized; go on from the fit run before it: {run.provenance['inputs']['parent']}"
-        )
+    if lineage.network(run) == "quantized":
+        raise UserError(f"{path} is quantized; go on from the float run before it: {lineage.float_source(run).name}")
     facts = run.provenance
 
-    def fill(model: Any, keep_head: bool) -> Any:
+    def fill(model: Model, keep_head: bool) -> Model:
         network = saved.load(path / "model.h5")
         resized = network.input_shape != model.input_shape
         return rewrite.rewrite(network, _new_head(model, keep_head, resized), shape=model.input_shape[1:])
@@ -206,26 +209,22 @@ def _run(spec: ModelSpec, path: Path) -> Pretrained:
     )
 
 
-def _new_head(model: Any, keep_head: bool, resized: bool) -> rewrite.Rule:
+def _new_head(model: Model, keep_head: bool, resized: bool) -> rewrite.Rule:
     """A rule that takes the layers that know the number of classes from `model`, with its random weights.
 
     Auxiliary classifiers end in windows of the whole grid, so they are new for another size, too.
     """
     fresh_ones = () if keep_head and not resized else ("aux",) if keep_head else transfer.HEADS
 
-    def rule(layer: Any, x: Any) -> Any:
+    def rule(layer: Layer, x: Inputs) -> Tensor | None:
         if not layer.name.startswith(fresh_ones):
             return None
-        fresh = model.get_layer(layer.name)
-        copy = fresh.__class__.from_config(fresh.get_config())
-        out = copy(x)
-        copy.set_weights(fresh.get_weights())
-        return out
+        return rewrite.copied(model.get_layer(layer.name), x)
 
     return rule
 
 
-def transplant(full: Any, model: Any, keep_head: bool) -> Any:
+def transplant(full: Model, model: Model, keep_head: bool) -> Model:
     """`model` with the weights of the layers of `full` that have the same names, its head's only if `keep_head`.
 
     Raises `UserError` where a layer other than the head's differs in shape, or is not there.
@@ -272,11 +271,12 @@ def _download(spec: ModelSpec) -> Path:
 @contextlib.contextmanager
 def _watching_downloads() -> Iterator[list[Path]]:
     """The list of files that Keras fetches, or finds in its cache, within the block."""
-    from tf_keras.src.utils import data_utils
+    from tf_keras.src.utils import data_utils  # type: ignore[import-untyped]
 
-    original, found = data_utils.get_file, []
+    original = data_utils.get_file
+    found: list[Path] = []
 
-    def get_file(*args: Any, **kwargs: Any) -> str:
+    def get_file(*args: object, **kwargs: object) -> str:
         path: str = original(*args, **kwargs)
         found.append(Path(path))
         return path
@@ -289,5 +289,6 @@ def _watching_downloads() -> Iterator[list[Path]]:
 
 
 def _sha256(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,23 +6,22 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import h5py  # type: ignore[import-untyped]
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Model, keras
 
 
-def save(model: Any, path: Path) -> None:
-    """Writes `model`. HDF5, since quantization-aware networks do not come back from the `.keras` format."""
+def save(model: Model, path: Path) -> None:
+    """Writes `model` as HDF5, since quantization-aware networks do not come back from the `.keras` format."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
         model.save(path, save_format="h5", include_optimizer=False)
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> Model:
     """The model that `save` wrote. Raises `UserError` for a file that is not one, or that would run foreign code."""
-    import h5py
-
     from tfcompact.models.layers import CUSTOM
     from tfcompact.models.whole_batch import layers_in_scope
 
@@ -42,11 +41,12 @@ def load(path: Path) -> Any:
     return keras.models.load_model(path, custom_objects=CUSTOM | layers_in_scope(), compile=False)
 
 
-def _class_names(config: Any) -> Iterator[str]:
+def _class_names(config: object) -> Iterator[str]:
     """Every class that a serialized model names, in wrappers and nested models too."""
     if isinstance(config, dict):
-        if isinstance(config.get("class_name"), str):
-            yield config["class_name"]
+        name = config.get("class_name")
+        if isinstance(name, str):
+            yield name
         config = list(config.values())
     if isinstance(config, list):
         for item in config:

@@ -19,13 +19,16 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from tfcompact.errors import UserError
 
 State = dict[str, np.ndarray]
+Pickled = Any
+"""What an unpickler makes of a file; it is looked at before it is believed."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save's stream form begins with (torch/serialization.py)
@@ -43,8 +46,6 @@ def read(path: Path) -> State:
     """
     try:
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
             return dict(load_file(path))
         if path.suffix == ".pkl":
             with path.open("rb") as stream:
@@ -71,10 +72,11 @@ class _Storage:
 class _Tensor:
     """A view of a storage, as torch pickles it: offset, shape and strides in elements."""
 
-    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any):
+    def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object):
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def array(self) -> np.ndarray:
+        """A copy of what the view shows. Raises `UserError` where it shows more than there is."""
         values, step = self.storage.values, self.storage.dtype.itemsize
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         empty = math.prod(self.shape) == 0
@@ -89,11 +91,12 @@ class _Tensor:
 class _Unpickler(pickle.Unpickler):
     """Knows arrays, tensors and ordered dicts, and no other name."""
 
-    def __init__(self, stream: Any, persistent: Callable[[Any], Any] | None = None):
+    def __init__(self, stream: BinaryIO, persistent: Callable[[Pickled], _Storage] | None = None):
         super().__init__(stream, encoding="latin1")
         self._persistent = persistent
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> Pickled:
+        """What stands for a name that a pickle asks for. Raises `UserError` for one that no array needs."""
         known = {
             ("collections", "OrderedDict"): collections.OrderedDict,
             ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
@@ -108,30 +111,33 @@ class _Unpickler(pickle.Unpickler):
             raise UserError(f"the file asks for {module}.{name}, which no array needs; it was not loaded")
         return known[module, name]
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: Pickled) -> _Storage:
+        """The storage that a pickle refers to."""
         if self._persistent is None:
             raise UserError("the file refers to something outside itself; it was not loaded")
         return self._persistent(pid)
 
 
-def _plain_dtype(code: Any, *_: Any) -> np.dtype:
+def _plain_dtype(code: Pickled, *_: object) -> np.dtype:
+    """The dtype of that code, if values of it are numbers."""
     dtype = np.dtype(code)
     if dtype.hasobject:
         raise UserError("the file holds an array of objects; it was not loaded")
     return dtype
 
 
-def _empty_array(*_: Any) -> np.ndarray:
+def _empty_array(*_: object) -> np.ndarray:
     """What numpy's pickles start from; the content comes in through `__setstate__`, whose dtype is checked above."""
     return np.ndarray((0,), np.int8)
 
 
-def _torch_zip(path: Path) -> Any:
+def _torch_zip(path: Path) -> Pickled:
+    """The content of `torch.save`'s zip form: a pickle, and a file for each storage that it refers to."""
     with zipfile.ZipFile(path) as archive:
         (record,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         folder = record.removesuffix("data.pkl")
 
-        def storage(pid: Any) -> _Storage:
+        def storage(pid: Pickled) -> _Storage:
             _, dtype, key, _, count = pid
             made = _Storage(dtype)
             made.values = np.frombuffer(archive.read(f"{folder}data/{key}"), made.dtype, int(count))
@@ -140,14 +146,15 @@ def _torch_zip(path: Path) -> Any:
         return _Unpickler(io.BytesIO(archive.read(record)), storage).load()
 
 
-def _torch_stream(stream: Any) -> Any:
+def _torch_stream(stream: BinaryIO) -> Pickled:
+    """The content of `torch.save`'s older form: pickles one after the other, then the storages."""
     if _Unpickler(stream).load() != _MAGIC:
         raise UserError("it does not begin as torch.save begins")
     _Unpickler(stream).load()  # protocol version
     _Unpickler(stream).load()  # byte order and sizes of the machine that wrote it: little-endian everywhere by now
     storages: dict[str, _Storage] = {}
 
-    def storage(pid: Any) -> _Storage:
+    def storage(pid: Pickled) -> _Storage:
         _, dtype, key, *_ = pid
         return storages.setdefault(key, _Storage(dtype))
 
@@ -159,7 +166,8 @@ def _torch_stream(stream: Any) -> Any:
     return content
 
 
-def _tensors(content: Any) -> State:
+def _tensors(content: Pickled) -> State:
+    """The arrays of a state dict, or of the checkpoint of a training that holds one."""
     for key in ("state_dict", "model"):  # a checkpoint of somebody's training
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -174,7 +182,8 @@ def _today(name: str) -> str:
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name.removeprefix("module."))
 
 
-def _from_pairs(content: Any) -> State:
+def _from_pairs(content: Pickled) -> State:
+    """The arrays of a dict `name -> [kernel, bias]`."""
     if not isinstance(content, dict):
         raise UserError("it is not a dict of arrays")
     state: State = {}

@@ -6,27 +6,27 @@ What is copied is checked by shape, and nothing is left over on either side: a n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Convolution, Inputs, Layer, Model, Pooling, Tensor, keras
 from tfcompact.models.layers import SamePadding
 from tfcompact.models.spec import KerasWeights, TorchWeights
-from tfcompact.networks.rewrite import rewrite
+from tfcompact.networks.kinds import is_convolution
+from tfcompact.networks.rewrite import copied, layer_of, rewrite
 
 HEADS = ("logits", "aux")
 """How the names of layers begin whose shape, or whose being there, depends on what is trained."""
 
 
-def application(source: KerasWeights, px: int, classes: int = 1000) -> Any:
+def application(source: KerasWeights, px: int, classes: int = 1000) -> Model:
     """The network of `tf_keras.applications` with random weights, logits out: `[n, px, px, 3] -> [n, classes]`."""
     made = getattr(keras.applications, source.application)
     return made(input_shape=(px, px, 3), weights=None, classes=classes, classifier_activation=None, **source.options)
 
 
-def copy_in_order(theirs: Any, ours: Any) -> None:
+def copy_in_order(theirs: Model, ours: Model) -> None:
     """Gives the layers of `ours` the weights of those of `theirs`, both in the order in which they were made.
 
     A separable convolution of theirs stands for a depthwise and a 1x1 convolution of ours. Raises `UserError` where
@@ -48,7 +48,7 @@ def copy_in_order(theirs: Any, ours: Any) -> None:
         layer.set_weights(arrays)
 
 
-def turn_stem(model: Any) -> None:
+def turn_stem(model: Model) -> None:
     """Makes a network that was trained on BGR images take RGB: turns the channels of what sees the image."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape[2] == 3 and layer.groups == 1:
@@ -57,7 +57,9 @@ def turn_stem(model: Any) -> None:
             return
 
 
-def from_torch(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights, *, keep_head: bool = True) -> Any:
+def from_torch(
+    model: Model, state: Mapping[str, np.ndarray], source: TorchWeights, *, keep_head: bool = True
+) -> Model:
     """A copy of `model` as PyTorch computes it: padded alike on both sides, its epsilon, the arrays of `state`.
 
     Auxiliary classifiers that `state` lacks keep their random weights, and without `keep_head` so does everything
@@ -75,58 +77,80 @@ def from_torch(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights
     return network
 
 
-def missing_key(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights) -> str | None:
+def missing_key(model: Model, state: Mapping[str, np.ndarray], source: TorchWeights) -> str | None:
     """The first key that `state` would need to be one of `source`; None where it has all."""
     wanted = (f"{source.module(layer.name)}.weight" for layer in model.layers if layer.weights)
     return next((key for key in wanted if key not in state), None)
 
 
-def classes(model: Any, state: Mapping[str, np.ndarray], source: TorchWeights) -> int:
+def classes(state: Mapping[str, np.ndarray], source: TorchWeights) -> int:
     """The number of classes of the network that `state` belongs to."""
     return len(state[f"{source.module('logits')}.weight"])
 
 
-def as_torch(model: Any, source: TorchWeights) -> Any:
+def as_torch(model: Model, source: TorchWeights) -> Model:
     """A copy of `model` that pads as PyTorch does and has the batch normalization of `source`, with scale."""
 
-    def rule(layer: Any, x: Any) -> Any:
+    def rule(layer: Layer, x: Inputs) -> Tensor | None:
         if isinstance(layer, keras.layers.BatchNormalization):
             options = layer.get_config() | {"epsilon": source.epsilon, "scale": True}
             return layer.__class__.from_config(options)(x)
-        before = getattr(x, "_keras_history", (None,))[0]
-        if isinstance(layer, keras.layers.MaxPooling2D) and isinstance(before, SamePadding):
-            # Its zeros are a peculiarity of keras.applications: elsewhere nothing beyond the border is a maximum.
-            return layer.__class__.from_config(layer.get_config() | {"padding": "same"})(before.input)
-        if isinstance(layer, keras.layers.MaxPooling2D) and source.ceil and layer.strides != (1, 1):
-            # Where windows do not fit, SAME pads the end alone, as ceil_mode does; where they do, it pads both ends.
-            fits = all((n - k) % s == 0 for n, k, s in zip(x.shape[1:3], layer.pool_size, layer.strides, strict=True))
-            return layer.__class__.from_config(layer.get_config() | {"padding": "valid" if fits else "same"})(x)
-        average = isinstance(layer, keras.layers.AveragePooling2D)
-        if average and source.counts_padding and layer.strides == (1, 1) and layer.padding == "same":
-            padded = keras.layers.ZeroPadding2D([k // 2 for k in layer.pool_size], name=f"{layer.name}_pad")(x)
-            return layer.__class__.from_config(layer.get_config() | {"padding": "valid"})(padded)
-        strided = getattr(layer, "strides", (1, 1)) != (1, 1) and getattr(layer, "padding", "valid") == "same"
-        if not (source.symmetric and strided):
-            return None
-        kernel = layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size
-        if average or kernel == (1, 1):
-            return None  # averages leave the padding out on both sides of the fence
-        if all(k % 2 and n % s == 1 for k, n, s in zip(kernel, x.shape[1:3], layer.strides, strict=True)):
-            return None  # on such a grid SAME, too, pads both sides alike
-        if isinstance(layer, keras.layers.MaxPooling2D) and not isinstance(x._keras_history.layer, keras.layers.ReLU):
-            # Padding with zeros would beat negative values: all maxima, then those PyTorch takes.
-            every = keras.layers.MaxPooling2D(kernel, 1, "same", name=f"{layer.name}_all")(x)
-            return keras.layers.MaxPooling2D(1, layer.strides, "same", name=layer.name)(every)
-        padded = keras.layers.ZeroPadding2D([(k - 1) // 2 for k in kernel], name=f"{layer.name}_pad")(x)
-        copy = layer.__class__.from_config(layer.get_config() | {"padding": "valid"})
-        out = copy(padded)
-        copy.set_weights(layer.get_weights())
-        return out
+        if isinstance(layer, keras.layers.MaxPooling2D):
+            return _maximum(layer, x, source)
+        if isinstance(layer, keras.layers.AveragePooling2D):
+            return _average(layer, x, source)
+        if is_convolution(layer) and source.symmetric and _pads_otherwise(layer.kernel_size, layer, x):
+            return _padded(layer, layer.kernel_size, x)
+        return None
 
     return rewrite(model, rule)
 
 
-def _from_module(layer: Any, module: str, state: Mapping[str, np.ndarray], *, bgr: bool) -> list[np.ndarray]:
+def _maximum(layer: Pooling, x: Tensor, source: TorchWeights) -> Tensor | None:
+    """The maxima of PyTorch's windows; None where they are those of `layer`."""
+    before = layer_of(x)
+    if isinstance(before, SamePadding):
+        # Its zeros are a peculiarity of keras.applications: elsewhere nothing beyond the border is a maximum.
+        return copied(layer, before.input, options={"padding": "same"})
+    if source.ceil and layer.strides != (1, 1):
+        # Where windows do not fit, SAME pads the end alone, as ceil_mode does; where they do, it pads both ends.
+        fits = all((n - k) % s == 0 for n, k, s in zip(x.shape[1:3], layer.pool_size, layer.strides, strict=True))
+        return copied(layer, x, options={"padding": "valid" if fits else "same"})
+    if not (source.symmetric and _pads_otherwise(layer.pool_size, layer, x)):
+        return None
+    if not isinstance(before, keras.layers.ReLU):
+        # Padding with zeros would beat negative values: all maxima, then those PyTorch takes.
+        every = keras.layers.MaxPooling2D(layer.pool_size, 1, "same", name=f"{layer.name}_all")(x)
+        return keras.layers.MaxPooling2D(1, layer.strides, "same", name=layer.name)(every)
+    return _padded(layer, layer.pool_size, x)
+
+
+def _average(layer: Pooling, x: Tensor, source: TorchWeights) -> Tensor | None:
+    """The averages of PyTorch's windows; None where they are those of `layer`.
+
+    Unless PyTorch counts the padding, both leave it out on all sides.
+    """
+    if not (source.counts_padding and layer.strides == (1, 1) and layer.padding == "same"):
+        return None
+    padded = keras.layers.ZeroPadding2D([k // 2 for k in layer.pool_size], name=f"{layer.name}_pad")(x)
+    return copied(layer, padded, options={"padding": "valid"})
+
+
+def _pads_otherwise(window: tuple[int, int], layer: Convolution | Pooling, x: Tensor) -> bool:
+    """Whether the windows of `layer` lie elsewhere than in PyTorch, which pads both sides alike."""
+    if layer.padding != "same" or layer.strides == (1, 1) or window == (1, 1):
+        return False
+    # Where this holds for all, SAME, too, pads both sides alike.
+    return not all(k % 2 and n % s == 1 for k, n, s in zip(window, x.shape[1:3], layer.strides, strict=True))
+
+
+def _padded(layer: Layer, window: tuple[int, int], x: Tensor) -> Tensor:
+    """What `layer` gives with zeros on both sides alike."""
+    padded = keras.layers.ZeroPadding2D([(k - 1) // 2 for k in window], name=f"{layer.name}_pad")(x)
+    return copied(layer, padded, options={"padding": "valid"})
+
+
+def _from_module(layer: Layer, module: str, state: Mapping[str, np.ndarray], *, bgr: bool) -> list[np.ndarray]:
     """The arrays of one torch module, in the order and layout of the Keras layer's weights."""
 
     def take(name: str) -> np.ndarray:
@@ -150,14 +174,14 @@ def _from_module(layer: Any, module: str, state: Mapping[str, np.ndarray], *, bg
         kernel = kernel[np.newaxis, np.newaxis] if len(wanted) == 4 else kernel
     if bgr and kernel.ndim == 4 and kernel.shape[2] == 3:  # the stem, which alone sees colours
         kernel = kernel[:, :, ::-1]
-    arrays = [kernel, take("bias")] if layer.use_bias else [kernel]
+    arrays = [kernel, take("bias")] if len(layer.weights) > 1 else [kernel]
     for array, weight in zip(arrays, layer.weights, strict=True):
         if array.shape != tuple(weight.shape):
             raise UserError(f"layer {layer.name} takes {tuple(weight.shape)}, but {module} has {array.shape}")
     return arrays
 
 
-def _kind(layer: Any) -> str:
+def _kind(layer: Layer) -> str:
     """What a layer with weights is, whatever its class is called."""
     for kind in ("BatchNormalization", "DepthwiseConv2D", "Conv2D", "Dense"):
         if isinstance(layer, getattr(keras.layers, kind)):
@@ -165,7 +189,7 @@ def _kind(layer: Any) -> str:
     return type(layer).__name__
 
 
-def _units(model: Any) -> list[tuple[str, list[np.ndarray]]]:
+def _units(model: Model) -> list[tuple[str, list[np.ndarray]]]:
     """Kind and arrays of every layer with weights, a separable convolution as two."""
     units: list[tuple[str, list[np.ndarray]]] = []
     for layer in _in_order(model):
@@ -177,7 +201,13 @@ def _units(model: Any) -> list[tuple[str, list[np.ndarray]]]:
     return units
 
 
-def _in_order(model: Any) -> list[Any]:
+def _in_order(model: Model) -> list[Layer]:
     """The layers with weights, in the order in which these were made: variables count up."""
     layers = [layer for layer in model.layers if layer.weights]
-    return sorted(layers, key=lambda layer: int(layer.weights[0]._unique_id.rpartition("_")[2]))
+    return sorted(layers, key=_number)
+
+
+def _number(layer: Layer) -> int:
+    """The place of its first variable among all that were ever made."""
+    name: str = layer.weights[0]._unique_id  # type: ignore[attr-defined]
+    return int(name.rpartition("_")[2])

@@ -13,16 +13,15 @@ an int8 RELU that stands alone takes longer than the convolution before it.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from tfcompact.compress.quantization.quantizers import FakeQuant
 from tfcompact.compress.quantization.rules import fuses_relu
 from tfcompact.compress.quantization.wrapping import deployable
-from tfcompact.frameworks import keras, tf
+from tfcompact.frameworks import Inputs, Layer, LayerConfig, Model, Pooling, Tensor, keras, tf
 from tfcompact.models.layers import register
-from tfcompact.networks.rewrite import calls, rewrite
+from tfcompact.networks.rewrite import calls_by_name, copied, rewrite
 
 L = keras.layers
 MOST_JOINED = 5
@@ -30,31 +29,35 @@ MOST_JOINED = 5
 
 
 @register
-class PositionScale(L.Layer):
-    """`x` of shape [n, h, w, c] times a number for each position: `factors[row][column]`, whole multiples of `step`
-    in [0, 255 * step], so that they are exact in 8 bits."""
+class PositionScale(keras.layers.Layer):
+    """`x` of shape [n, h, w, c] times a number for each position: `factors[row][column]`.
 
-    def __init__(self, factors: list[list[float]], step: float, **kwargs):
+    They are whole multiples of `step` in [0, 255 * step], so that they are exact in 8 bits.
+    """
+
+    def __init__(self, factors: list[list[float]], step: float, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.factors, self.step = factors, step
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         scale = tf.constant(self.factors, tf.float32)[tf.newaxis, ..., tf.newaxis]
         # Tells the converter the scale of the constant; as fake quantization of whole multiples it changes nothing.
         return x * tf.quantization.fake_quant_with_min_max_vars(scale, 0.0, 255 * self.step)
 
-    def get_config(self):
+    def get_config(self) -> LayerConfig:
         return super().get_config() | {"factors": self.factors, "step": self.step}
 
 
-def shipped(qat: Any) -> Any:
-    """The network of a quantization-aware one that is converted: `quantization.deployable` and then `delegable`."""
+def shipped(qat: Model) -> Model:
+    """The network of a quantization-aware one that is converted: `wrapping.deployable` and then `delegable`."""
     return delegable(deployable(qat))
 
 
-def beside(layer: Any, inputs: int) -> tuple[str, ...]:
-    """The names of the layers that the integer network may have beside `layer` for the same values; it has `inputs`
-    inputs. They are named after it."""
+def beside(layer: Layer, inputs: int) -> tuple[str, ...]:
+    """The names of the layers that the integer network may have beside `layer` for the same values.
+
+    They are named after it; `inputs` is how many inputs it has.
+    """
     if isinstance(layer, L.AveragePooling2D):
         return (f"{layer.name}_border",)
     if isinstance(layer, L.Concatenate):
@@ -63,31 +66,31 @@ def beside(layer: Any, inputs: int) -> tuple[str, ...]:
     return ()
 
 
-def delegable(model: Any) -> Any:
-    """`model`, which `quantization.deployable` gave, as the same function in operators that XNNPACK takes."""
-    rows = {layer.name: (layer, sources, readers) for layer, sources, readers in calls(model)}
+def delegable(model: Model) -> Model:
+    """`model`, which `wrapping.deployable` gave, as the same function in operators that XNNPACK takes."""
+    rows = calls_by_name(model)
 
-    def rule(layer: Any, x: Any) -> Any:
+    def rule(layer: Layer, x: Inputs) -> Tensor | None:
         _, sources, readers = rows[layer.name]
         if isinstance(layer, L.ReLU) and len(x.shape) == 4:
             before, _, others = rows[sources[0]]
             if fuses_relu(before) and others == [layer.name]:
                 return None
             carrier = L.MaxPooling2D(1, name=f"{layer.name}_carrier")(x)
-            return L.ReLU.from_config(layer.get_config())(carrier)
-        after = [rows[name][0] for name in readers]
-        if [type(a) for a in after] != [FakeQuant]:
+            return copied(layer, carrier)
+        after = rows[readers[0]].layer if len(readers) == 1 else None
+        if not isinstance(after, FakeQuant):
             return None  # without a grid of its own it has stayed float
         if isinstance(layer, L.AveragePooling2D):
-            return _pooled(layer, x, after[0])
+            return _pooled(layer, x, after)
         if isinstance(layer, L.Concatenate) and len(x) > MOST_JOINED:
-            return _joined(layer, x, after[0])
+            return _joined(layer.name, layer.axis, x, after)
         return None
 
     return rewrite(model, rule)
 
 
-def _pooled(layer: Any, x: Any, rounding: FakeQuant) -> Any:
+def _pooled(layer: Pooling, x: Tensor, rounding: FakeQuant) -> Tensor | None:
     """`layer(x)` by a depthwise convolution; None where its border cannot be put exactly."""
     height, width = layer.pool_size
     whole = L.DepthwiseConv2D(
@@ -113,12 +116,12 @@ def _pooled(layer: Any, x: Any, rounding: FakeQuant) -> Any:
     return PositionScale(factors, 1 / parts, name=f"{layer.name}_border")(out)
 
 
-def _joined(layer: Any, tensors: list[Any], rounding: FakeQuant) -> Any:
-    """`layer(tensors)` by concatenations of few."""
+def _joined(name: str, axis: int, tensors: list[Tensor], rounding: FakeQuant) -> Tensor:
+    """The concatenation of `tensors` by concatenations of few."""
     inner = 0
     while len(tensors) > MOST_JOINED:
         count = min(MOST_JOINED, len(tensors) - MOST_JOINED + 1)
-        first = L.Concatenate(layer.axis, name=f"{layer.name}_{inner}")(tensors[:count])
-        first = FakeQuant(rounding.low, rounding.high, name=f"{layer.name}_{inner}_8bit")(first)
+        first = L.Concatenate(axis, name=f"{name}_{inner}")(tensors[:count])
+        first = FakeQuant(rounding.low, rounding.high, name=f"{name}_{inner}_8bit")(first)
         tensors, inner = [first, *tensors[count:]], inner + 1
-    return L.Concatenate(layer.axis, name=layer.name)(tensors)
+    return L.Concatenate(axis, name=name)(tensors)

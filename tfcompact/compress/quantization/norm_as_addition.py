@@ -1,5 +1,6 @@
-"""Batch normalization before a ReLU as an addition: `relu(s * x + b)` is `s * relu(x + b / s)` for every s > 0, and
-the s goes into the kernels that read it.
+"""Batch normalization before a ReLU, made an addition.
+
+`relu(s * x + b)` is `s * relu(x + b / s)` for every s > 0, and the s goes into the kernels that read it.
 
 DenseNet normalizes what many layers have joined, so that no convolution before it can take the normalization in. As
 a depthwise 1x1 convolution (`lowering.fold_batch_norm`) it is one of XNNPACK's slowest 8-bit operators, computed as
@@ -13,14 +14,15 @@ them. Which those are, images tell.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tfcompact.compress.quantization.ranges import observe
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
 from tfcompact.models.layers import ChannelShift
-from tfcompact.networks.rewrite import calls, listed, output_names, rewrite, tensors
+from tfcompact.networks.kinds import is_full_convolution, is_linear
+from tfcompact.networks.rewrite import Call, calls_by_name, copied, listed, output_names, rewrite, tensors
 
 L = keras.layers
 MOST_NOISE = 8.0
@@ -28,18 +30,21 @@ MOST_NOISE = 8.0
 
 
 class _Place(NamedTuple):
-    """A depthwise 1x1 convolution that can become an addition: what it reads, its ReLU, and the layers that take its
-    scales."""
+    """A depthwise 1x1 convolution that can become an addition.
 
-    layer: Any
+    It reads `source`, and after `relu` the layers `readers` take its scales.
+    """
+
+    layer: Layer
     source: str
     relu: str
     readers: tuple[str, ...]
 
 
-def shifted(model: Any, batches: Iterable[np.ndarray]) -> Any:
-    """`model`, a lowered network, with an addition for each batch normalization that only a ReLU reads and, behind
-    it, only 1x1 convolutions and dense layers; poolings may lie between. `model` itself where there is none.
+def shifted(model: Model, batches: Iterable[np.ndarray]) -> Model:
+    """`model`, a lowered network, with additions in place of batch normalizations; itself where none can be one.
+
+    One can that only a ReLU reads and, behind it, only 1x1 convolutions and dense layers; poolings may lie between.
 
     `batches` of normalized images `[n, px, px, 3]` tell the range of what the normalization reads. Within it the
     result is the same function; a shift is limited to where the channel is just always on (what is taken off it goes
@@ -64,7 +69,7 @@ def shifted(model: Any, batches: Iterable[np.ndarray]) -> Any:
             scale[reader] = factors
             constant[reader] = np.maximum(wanted - shift[name], 0.0)
 
-    def rule(layer: Any, x: Any) -> Any:
+    def rule(layer: Layer, x: Inputs) -> Tensor | None:
         if layer.name in shift:
             addition = ChannelShift(name=layer.name)
             out = addition(x)
@@ -74,16 +79,14 @@ def shifted(model: Any, batches: Iterable[np.ndarray]) -> Any:
             return None
         kernel, *bias = layer.get_weights()
         kernel = kernel * scale[layer.name][:, np.newaxis]  # [..., in, out]
-        copy = layer.__class__.from_config(layer.get_config() | {"use_bias": True})
-        out = copy(x)
         inputs = kernel.reshape(-1, kernel.shape[-1])
-        copy.set_weights([kernel, constant[layer.name] @ inputs + (bias[0] if bias else 0.0)])
-        return out
+        moved = constant[layer.name] @ inputs + (bias[0] if bias else 0.0)
+        return copied(layer, x, options={"use_bias": True}, weights=[kernel, moved])
 
     return rewrite(model, rule)
 
 
-def _without_noisy(places: dict[str, _Place], model: Any, batches: list[np.ndarray]) -> dict[str, _Place]:
+def _without_noisy(places: dict[str, _Place], model: Model, batches: list[np.ndarray]) -> dict[str, _Place]:
     """The places where the noise of 8-bit kernels grows less than `MOST_NOISE` times in each reader.
 
     A kernel has one step for all inputs of an output channel, a 127th of its largest weight. The noise is the sum
@@ -109,14 +112,15 @@ def _without_noisy(places: dict[str, _Place], model: Any, batches: list[np.ndarr
     return kept
 
 
-def _places(model: Any) -> dict[str, _Place]:
-    rows = {layer.name: (layer, sources, readers) for layer, sources, readers in calls(model)}
+def _places(model: Model) -> dict[str, _Place]:
+    """Where an addition is the same function: by the name of the convolution that it stands for."""
+    rows = calls_by_name(model)
     outputs = output_names(model)
     found = {}
     for layer, sources, readers in rows.values():
         if not _is_affine(layer) or len(readers) != 1 or layer.name in outputs or len(layer.inbound_nodes) != 1:
             continue
-        relu = rows[readers[0]][0]
+        relu = rows[readers[0]].layer
         plain = isinstance(relu, L.ReLU) and relu.max_value is None and not relu.threshold and not relu.negative_slope
         behind = _pointwise_readers(relu.name, rows, outputs) if plain else ()
         if behind and np.all(layer.get_weights()[0] > 0):
@@ -124,25 +128,25 @@ def _places(model: Any) -> dict[str, _Place]:
     return found
 
 
-def _is_affine(layer: Any) -> bool:
+def _is_affine(layer: Layer) -> bool:
     """Whether it is `s * x + b` for each channel, as `lowering.fold_batch_norm` leaves it."""
     return (
         isinstance(layer, L.DepthwiseConv2D)
         and layer.kernel_size == layer.strides == (1, 1)
         and layer.depth_multiplier == 1
         and layer.use_bias
-        and layer.activation is keras.activations.linear
+        and is_linear(layer)
     )
 
 
-def _pointwise_readers(name: str, rows: dict[str, Any], outputs: set[str]) -> tuple[str, ...]:
+def _pointwise_readers(name: str, rows: dict[str, Call], outputs: set[str]) -> tuple[str, ...]:
     """The 1x1 convolutions and dense layers that alone read `name`, be it through poolings; none if others do."""
     found: list[str] = []
-    for reader in rows[name][2]:
+    for reader in rows[name].readers:
         layer, sources, _ = rows[reader]
         if reader in outputs and not isinstance(layer, (L.Conv2D, L.Dense)) or len(layer.inbound_nodes) != 1:
             return ()
-        pointwise = type(layer) is L.Conv2D and layer.kernel_size == (1, 1) and layer.groups == 1
+        pointwise = is_full_convolution(layer) and layer.kernel_size == (1, 1) and layer.groups == 1
         if pointwise or type(layer) is L.Dense:
             found.append(reader)
         elif isinstance(layer, (L.AveragePooling2D, L.MaxPooling2D, L.GlobalAveragePooling2D, L.Dropout)):

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tfcompact.compress.quantization.rules import INPUT, L, fuses_relu, rounds_for, rule_for
+from tfcompact.compress.quantization.pixel_grid import INPUT
+from tfcompact.compress.quantization.rules import fuses_relu, rounds_for, rule_for
 from tfcompact.errors import UserError
-from tfcompact.networks.rewrite import calls
+from tfcompact.frameworks import Model, keras
+from tfcompact.networks.rewrite import Call, calls
+
+L = keras.layers
 
 
 class Plan(NamedTuple):
-    """Where a network is rounded. Both tables are by layer name, in topological order."""
+    """Where a network is rounded. All tables are by layer name, in topological order."""
 
     outputs: dict[str, str]  # a layer whose output is rounded -> the layer whose observed range it takes
     source: dict[str, str]  # a layer -> the rounding that its (first) input carries
     joined: dict[str, str]  # a concatenation that goes into another -> the last one, whose range holds all of theirs
 
 
-def rounding_plan(model: Any) -> Plan:
+def rounding_plan(model: Model) -> Plan:
+    """Where the layers of a lowered network are rounded.
+
+    Raises `UserError` for a layer that has no rule, and for one that pools the image itself.
+    """
     outputs: dict[str, str] = {}
     source: dict[str, str] = {}
     carried: dict[str, str] = {}  # a layer -> the rounding that its output carries
-    graph = [(layer, sources, readers) for layer, sources, readers in calls(model)]
+    graph = list(calls(model))
     joined = _joined(graph)
     layers = {layer.name: layer for layer, _, _ in graph}
     readers_of = {layer.name: readers for layer, _, readers in graph}
@@ -47,7 +55,7 @@ def rounding_plan(model: Any) -> Plan:
     return Plan(outputs, source, joined)
 
 
-def _joined(graph: list[tuple[Any, list[str], list[str]]]) -> dict[str, str]:
+def _joined(graph: list[Call]) -> dict[str, str]:
     """Concatenations whose values go into one other, as they are, each with the last of such a chain.
 
     On one grid none of them has to be rounded again: DenseNet's blocks copy all that they have so far at every layer,

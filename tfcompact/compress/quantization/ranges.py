@@ -7,26 +7,23 @@ the methods differ in what they make of that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import tf
+from tfcompact.frameworks import Model, Tensor, tf
 from tfcompact.networks.rewrite import listed, tensors
 from tfcompact.options import require_choice
 
 RANGES = ("percentile", "minmax", "average", "mse")
-"""How `quantize` finds the range of an activation; `ranges.observe` says what each does."""
-
-
+"""How `quantize` finds the range of an activation; `observe` says what each does."""
 BINS = 2048  # of a histogram: 8 to each of 256 steps while nothing is clipped
 CANDIDATES = 128  # places tried for an end of a range
 DECAY = 0.9  # of the moving average: the last ten batches count most
 
 
 def observe(
-    model: Any,
+    model: Model,
     names: list[str],
     batches: Iterable[np.ndarray],
     *,
@@ -105,8 +102,9 @@ def _errors(counts: np.ndarray, edges: np.ndarray, lows: np.ndarray, highs: np.n
 
 
 def _by_least_error(
-    model: Any, names: list[str], batches: list[np.ndarray], floors: Mapping[str, float]
+    model: Model, names: list[str], batches: list[np.ndarray], floors: Mapping[str, float]
 ) -> dict[str, tuple[float, float]]:
+    """The range of each layer's output by `least_error`, from histograms of two passes over `batches`."""
     lows, highs = _ends(model, names, batches, 100.0)
     least = np.array([floors.get(name, -np.inf) for name in names])
     low = np.minimum(np.maximum(lows.min(0), least), 0.0).astype(np.float32)
@@ -114,10 +112,10 @@ def _by_least_error(
     probe = tensors(model, names)
 
     @tf.function(reduce_retracing=True)
-    def histograms(images):
+    def histograms(images: Tensor) -> Tensor:
         rows = []
         for values, a, b in zip(listed(probe(images)), low, high, strict=True):
-            inside = tf.boolean_mask(values, (values != 0) & (values > a) & (values < b))
+            inside = tf.boolean_mask(values, tf.not_equal(values, 0) & (values > a) & (values < b))
             ends = tf.stack([tf.math.count_nonzero(values <= a), tf.math.count_nonzero(values >= b)])
             counts = tf.histogram_fixed_width(inside, [a, b], BINS)
             rows.append(tf.concat([tf.cast(ends, tf.int32), counts], 0))
@@ -131,14 +129,14 @@ def _by_least_error(
 
 
 def _ends(
-    model: Any, names: list[str], batches: Iterable[np.ndarray], percentile: float
+    model: Model, names: list[str], batches: Iterable[np.ndarray], percentile: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each batch the percentiles `100 - percentile` and `percentile` of each layer's output, `[batches, n]`."""
     probe = tensors(model, names)
     lows, highs = [], []
 
     @tf.function(reduce_retracing=True)
-    def ends(images):
+    def ends(images: Tensor) -> Tensor:
         rows = []
         for values in listed(probe(images)):
             flat = tf.reshape(values, [-1])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import keras
+from tfcompact.frameworks import Layer, keras
 from tfcompact.models.layers import ChannelShift, ChannelShuffle, ChannelSlice, Scale, ShiftedReLU6
+from tfcompact.networks.rewrite import layer_of
 
 L = keras.layers
-INPUT = "image_quantized"
-SIGMOID = (0.0, 255 / 256)
-"""The range of a sigmoid's output, a step of 1/256 (TFLite 8-bit specification, LOGISTIC)."""
 
 
 class Rule(NamedTuple):
@@ -39,7 +37,7 @@ RULES = (  # the first line that fits a layer counts
 )
 
 
-def rule_for(layer: Any) -> Rule:
+def rule_for(layer: Layer) -> Rule:
     """The line of the table for `layer`. Raises `UserError` that names a layer without one."""
     odd = isinstance(layer, L.Conv2DTranspose)
     odd |= isinstance(layer, L.Activation) and layer.activation is not keras.activations.sigmoid
@@ -48,28 +46,28 @@ def rule_for(layer: Any) -> Rule:
             return rule
     raise UserError(
         f"no rule to quantize layer {layer.name} ({type(layer).__name__}) to int8; "
-        "export float32, or add a line to RULES in tfcompact/quantization.py"
+        "export float32, or add a line to RULES in tfcompact/compress/quantization/rules.py"
     )
 
 
-def rounds_for(reader: Any, layer: Any) -> bool:
+def rounds_for(reader: Layer, layer: Layer) -> bool:
     """Whether TFLite rounds the output of `layer` only once `reader`, its one reader, has worked on it."""
     if isinstance(reader, L.Concatenate):
         return not isinstance(layer, L.AveragePooling2D)
     return isinstance(reader, L.ReLU) and fuses_relu(layer)
 
 
-def fuses_relu(layer: Any) -> bool:
+def fuses_relu(layer: Layer) -> bool:
     """Whether TFLite makes one operator of `layer` and a ReLU that is its only reader."""
     return isinstance(layer, (L.Conv2D, L.DepthwiseConv2D, L.Dense, L.Add, ChannelShift))
 
 
-def ignores_below_minus_3(reader: Any, readers: dict[str, list[str]], layers: dict[str, Any]) -> bool:
+def ignores_below_minus_3(reader: Layer) -> bool:
     """Whether `reader` is part of a lowered h-swish, or its gate, for which all inputs up to -3 are alike."""
     if isinstance(reader, ShiftedReLU6):
         return True
-    sources = [t._keras_history.layer for t in reader.input] if isinstance(reader, L.Multiply) else []
+    sources = [layer_of(t) for t in reader.input] if isinstance(reader, L.Multiply) else []
     return any(
-        isinstance(s, ShiftedReLU6) and s.input._keras_history.layer in [o for o in sources if o is not s]
+        isinstance(s, ShiftedReLU6) and layer_of(s.input) in [other for other in sources if other is not s]
         for s in sources
     )

@@ -1,7 +1,7 @@
-"""How each kind of layer is quantized to 8 bits: the one table of rules, calibration, and the way out.
+"""A lowered network with everything rounded that its 8-bit file will round, and the way from there to the converter.
 
-`quantized(model)` wraps a lowered network's layers in tfmot's `QuantizeWrapperV2`; `calibrate` sets the ranges from
-what is observed; `deployable` gives the network that the converter turns into integers.
+`quantized` wraps the layers in tfmot's `QuantizeWrapperV2`, `calibration.calibrate` sets the ranges from what is
+observed, `deployable` gives the network that the converter turns into integers.
 
 tfmot's own 8-bit scheme is not used for three reasons: it quantizes depthwise kernels per tensor, its ranges start
 at +-6 and forget that slowly, and it stores weight ranges that are wrong until the first training step.
@@ -9,22 +9,38 @@ at +-6 and forget that slowly, and it stores weight ranges that are wrong until 
 
 from __future__ import annotations
 
-from typing import Any
-
+from tfcompact.compress.quantization.pixel_grid import INPUT
 from tfcompact.compress.quantization.plan import Plan, rounding_plan
 from tfcompact.compress.quantization.quantizers import (
     FakeQuant,
     LayerQuantization,
+    Variables,
     Wrapper,
     learned_ends,
     shift_bounds,
 )
-from tfcompact.compress.quantization.rules import INPUT, L, rule_for
+from tfcompact.compress.quantization.rounded_layers import (
+    bias_variables,
+    exact_weights,
+    follow_input,
+    has_bias,
+    output_range,
+    range_variables,
+    rounded_layer,
+    rounded_layers,
+    rounded_weights,
+    set_output_range,
+    share_range,
+)
+from tfcompact.compress.quantization.rules import rule_for
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
 from tfcompact.models.layers import ChannelShift
-from tfcompact.networks.rewrite import rewrite
+from tfcompact.networks.rewrite import copied, layer_of, rewrite
+
+L = keras.layers
 
 
-def quantized(model: Any, *, learn_ranges: bool = False) -> Any:
+def quantized(model: Model, *, learn_ranges: bool = False) -> Model:
     """A quantization-aware copy of a lowered network: same input and output, every layer rounded as TFLite will.
 
     Where the only reader of a convolution or addition is a ReLU, or of anything a concatenation, the rounding is the
@@ -33,114 +49,98 @@ def quantized(model: Any, *, learn_ranges: bool = False) -> Any:
     With `learn_ranges` training moves the ranges too, all but the image's and the sigmoids'. A range that two layers
     share is learned once. Such a network is for training only: `settled` gives what is saved.
     """
-    whole_plan = rounding_plan(model)
-    plan = whole_plan.outputs
+    plan = rounding_plan(model)
+    entries: dict[int, Tensor] = {}
 
-    def wrap(layer: Any, x: Any) -> Any:
+    def entry(x: Tensor) -> Tensor:
+        """`x`, or where it is the image itself, the image rounded to 8 bits."""
+        if not isinstance(layer_of(x), L.InputLayer):
+            return x
+        if id(x) not in entries:
+            pixels = L.Activation("linear", name="pixels")
+            entries[id(x)] = Wrapper(pixels, LayerQuantization(None, True), name=INPUT)(x)
+        return entries[id(x)]
+
+    def wrap(layer: Layer, x: Inputs) -> Tensor | None:
         if isinstance(layer, L.InputLayer):
             return None
         rule = rule_for(layer)
-        x = [_entry(t) for t in x] if isinstance(x, list) else _entry(x)
-        copy = layer.__class__.from_config(layer.get_config())
+        x = [entry(t) for t in x] if isinstance(x, list) else entry(x)
         has_weights = rule.kernel_axis is not None or isinstance(layer, ChannelShift)
-        if not has_weights and layer.name not in plan:
-            return copy(x)  # nothing to round
+        if not has_weights and layer.name not in plan.outputs:
+            return copied(layer, x)  # nothing to round
+        copy = layer.__class__.from_config(layer.get_config())
         if has_weights:  # before the wrapper takes the variables over
             copy.build(x.shape)
             copy.set_weights(layer.get_weights())
-        learned = learn_ranges and plan.get(layer.name) == layer.name and not isinstance(layer, L.Activation)
-        return Wrapper(copy, LayerQuantization(rule.kernel_axis, layer.name in plan, learned), name=layer.name)(x)
-
-    entries: dict[int, Any] = {}
-
-    def _entry(x: Any) -> Any:
-        """`x`, or where it is the image itself, the image rounded to 8 bits."""
-        if not isinstance(x._keras_history.layer, L.InputLayer):
-            return x
-        if id(x) not in entries:
-            entries[id(x)] = Wrapper(
-                L.Activation("linear", name="pixels"), LayerQuantization(None, True), name=INPUT
-            )(x)
-        return entries[id(x)]
+        own = plan.outputs.get(layer.name) == layer.name
+        learned = learn_ranges and own and not isinstance(layer, L.Activation)
+        quantization = LayerQuantization(rule.kernel_axis, layer.name in plan.outputs, learned)
+        return Wrapper(copy, quantization, name=layer.name)(x)
 
     qat = rewrite(model, wrap)
     if learn_ranges:
-        for name, by in plan.items():
+        for name, by in plan.outputs.items():
             if by != name:
-                qat.get_layer(name)._output_quantizers[0].follows = qat.get_layer(by)._output_quantizer_vars
-        for name, variables in _learned_inputs(qat, whole_plan).items():
-            qat.get_layer(name)._weight_vars[1][1].input_range = variables
+                share_range(rounded_layer(qat, name), rounded_layer(qat, by))
+        for name, variables in _learned_inputs(qat, plan).items():
+            follow_input(rounded_layer(qat, name), variables)
     return qat
 
 
-def settled(qat: Any, model: Any) -> Any:
+def settled(qat: Model, model: Model) -> Model:
     """What `qat`, made by `quantized(model, learn_ranges=True)`, has become: the same network with its ranges fixed.
 
     It gives the same outputs to the bit, comes back from disk, and is what `deployable` takes.
     """
-    plan = rounding_plan(model)
     fixed = quantized(model)
-    for layer in fixed.layers:
-        if not isinstance(layer, Wrapper):
-            continue
-        learned = qat.get_layer(layer.name)
-        for (variable, _, _), (value, _, _) in zip(layer._weight_vars, learned._weight_vars, strict=True):
+    for layer in rounded_layers(fixed):
+        learned = rounded_layer(qat, layer.name)
+        for variable, value in zip(exact_weights(layer), exact_weights(learned), strict=True):
             variable.assign(value)
         if layer.quantize_config.output:
-            low, high = learned_ends(learned._output_quantizers[0].follows or learned._output_quantizer_vars)
-            layer._output_quantizer_vars["min_var"].assign(low)
-            layer._output_quantizer_vars["max_var"].assign(high)
-        if len(layer._weight_vars) > 1:
-            layer._weight_vars[1][2]["input_step"].assign(learned._weight_vars[1][2]["input_step"])
-    for name, variables in _learned_inputs(qat, plan).items():
+            set_output_range(layer, *learned_ends(range_variables(learned)))
+        if has_bias(layer):
+            bias_variables(layer)["input_step"].assign(bias_variables(learned)["input_step"])
+    for name, variables in _learned_inputs(qat, rounding_plan(model)).items():
         low, high = learned_ends(variables)
-        fixed.get_layer(name)._weight_vars[1][2]["input_step"].assign((high - low) / 255)
+        bias_variables(rounded_layer(fixed, name))["input_step"].assign((high - low) / 255)
     return fixed
 
 
-def ranges_of(qat: Any) -> dict[str, tuple[float, float]]:
+def ranges_of(qat: Model) -> dict[str, tuple[float, float]]:
     """The range of every layer of `qat` whose output is rounded, by name."""
-    return {
-        layer.name: (float(ends[0]), float(ends[1]))
-        for layer in qat.layers
-        if isinstance(layer, Wrapper) and layer.quantize_config.output
-        for ends in [learned_ends(layer._output_quantizers[0].follows or layer._output_quantizer_vars)]
-    }
+    return {layer.name: output_range(layer) for layer in rounded_layers(qat) if layer.quantize_config.output}
 
 
-def deployable(qat: Any) -> Any:
+def deployable(qat: Model) -> Model:
     """`qat` for the converter: kernels and biases on their grids, a `FakeQuant` at each rounding, no wrapper left.
 
     A kernel whose largest value per channel lies on the end of its grid gets the same scale again from the converter,
     so nothing is rounded twice, and depthwise kernels become per-channel like the rest.
     """
 
-    def unwrap(layer: Any, x: Any) -> Any:
+    def unwrap(layer: Layer, x: Inputs) -> Tensor | None:
         if not isinstance(layer, Wrapper):
             return None
-        config = layer.layer.get_config()
+        options = {}
         if isinstance(layer.layer, ChannelShift):
-            config["bounds"] = tuple(float(end) for end in shift_bounds(layer._weight_vars[0][0]))
-        inner = layer.layer.__class__.from_config(config)
-        out = inner(x)
-        if inner.weights:
-            rounded = [quantizer(value, False, weights=ranges) for value, quantizer, ranges in layer._weight_vars]
-            inner.set_weights([value.numpy() for value in rounded])
+            options["bounds"] = tuple(float(end) for end in shift_bounds(exact_weights(layer)[0]))
+        out = copied(layer.layer, x, options=options, weights=rounded_weights(layer))
         if layer.quantize_config.output:
-            bounds = layer._output_quantizer_vars
-            low, high = float(bounds["min_var"].numpy()), float(bounds["max_var"].numpy())
+            low, high = output_range(layer)
             out = FakeQuant(low, high, name=f"{layer.name}_8bit")(out)
         return out
 
     return rewrite(qat, unwrap)
 
 
-def _learned_inputs(qat: Any, plan: Plan) -> dict[str, Any]:
+def _learned_inputs(qat: Model, plan: Plan) -> dict[str, Variables]:
     """For each layer with a bias whose input's range is learned, the variables of that range."""
     found = {}
-    for layer in qat.layers:
-        if isinstance(layer, Wrapper) and len(layer._weight_vars) > 1:
-            source = qat.get_layer(plan.outputs.get(plan.source[layer.name], INPUT))
+    for layer in rounded_layers(qat):
+        if has_bias(layer):
+            source = rounded_layer(qat, plan.outputs.get(plan.source[layer.name], INPUT))
             if source.quantize_config.learned:
-                found[layer.name] = source._output_quantizer_vars
+                found[layer.name] = range_variables(source)
     return found
