@@ -9,7 +9,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfcompact.tflite import metadata
+from tfcompact.tflite.flatbuffer import MODEL_IDENTIFIER
 
 
 def chain(kind: str, count: int, channels: int = 8) -> bytes:
@@ -38,7 +38,7 @@ def chain(kind: str, count: int, channels: int = 8) -> bytes:
     code.version = 2  # the first with 8 bits, of both
     model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
     builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=metadata.MODEL_IDENTIFIER)
+    builder.Finish(model.Pack(builder), file_identifier=MODEL_IDENTIFIER)
     return bytes(builder.Output())
 
 

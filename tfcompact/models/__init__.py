@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from tfcompact.errors import UnknownName
 from tfcompact.frameworks import Model
 from tfcompact.models.space_network import SpaceNetwork
 from tfcompact.models.spec import ModelSpec, Params
 
-__all__ = ["FAMILIES", "ModelSpec", "Params", "SpaceNetwork", "build", "built", "spec", "specs"]
+__all__ = ["FAMILIES", "ModelSpec", "Params", "SpaceNetwork", "Spec", "build", "built", "spec", "specs"]
+
+Spec = ModelSpec | SpaceNetwork
+"""What a network that is not trained yet is built from."""
 
 FAMILIES = (
     "squeezenet",
@@ -58,9 +60,7 @@ def build(name: str, *, px: int | None = None, classes: int | None = None, aux: 
     return built(spec(name), px=px, classes=classes, aux=aux)
 
 
-def built(
-    row: ModelSpec | SpaceNetwork, *, px: int | None = None, classes: int | None = None, aux: bool = False
-) -> Model:
+def built(row: Spec, *, px: int | None = None, classes: int | None = None, aux: bool = False) -> Model:
     """What `build` gives, of a row of the zoo or a member of a search space."""
     extra = {"aux": True} if aux and row.aux_weight else {}
     return row.build(

@@ -15,7 +15,7 @@ from tfcompact import files, stages
 from tfcompact.data.imageset import ImageSet
 from tfcompact.errors import RejectedArtifact, UserError
 from tfcompact.export import gate, model_card, verified_file
-from tfcompact.pipeline.subject import Spec
+from tfcompact.models import Spec
 from tfcompact.records import formats
 from tfcompact.records.artifact import Artifact
 from tfcompact.runs import lineage, store

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tfcompact.data import absolute
 from tfcompact.data.imageset import ImageSet
-from tfcompact.pipeline.subject import Spec
+from tfcompact.models import Spec
 from tfcompact.runs import store
 from tfcompact.training import strategy
 

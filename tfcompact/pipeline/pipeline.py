@@ -21,6 +21,7 @@ from tfcompact.measure import any_device
 from tfcompact.measure.measurer import Measured
 from tfcompact.pipeline import exporting, measuring
 from tfcompact.pipeline.identity import about, inputs_of, recorded
+from tfcompact.pipeline.prices import Prices
 from tfcompact.pipeline.recipe import configured_steps
 from tfcompact.pipeline.subject import Subject
 from tfcompact.pipeline.target import Target
@@ -242,10 +243,8 @@ class Pipeline:
         return pretrained.find(self.spec, name)
 
     @functools.cached_property
-    def _table(self) -> Any:
+    def _table(self) -> Prices:
         """The latency table that prices networks. Raises `UserError` where none was given."""
-        from tfcompact.pipeline.prices import Prices
-
         if self.target.table is None:
             raise UserError("this stage asks what networks cost; give a latency table with --table")
         return Prices.load(self.target.table)

@@ -11,11 +11,9 @@ from tfcompact import models, stages
 from tfcompact.data import open_images
 from tfcompact.data.imageset import ImageSet
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.models import ModelSpec, SpaceNetwork, space_network
+from tfcompact.models import Spec, space_network
 from tfcompact.pipeline.target import Target
 from tfcompact.runs import lineage, store
-
-Spec = ModelSpec | SpaceNetwork
 
 
 def network_named(name: str, root: Path) -> Spec:

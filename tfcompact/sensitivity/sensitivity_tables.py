@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,7 +15,7 @@ from tfcompact.sensitivity.float_layers import LOGIT_IMAGES, Row
 if TYPE_CHECKING:
     from tfcompact.sensitivity.layer_ranking import Ranking
 
-RANKING = (
+RANKING: tuple[Column[Any], ...] = (
     Column("", lambda r: str(r[0])),
     Column("layer", lambda r: r[1].unit.name, left=True),
     Column("kind", lambda r: r[1].unit.kind, yields=3, left=True),
@@ -60,7 +60,7 @@ def ranking_table(ranking: Ranking, limit: int, width: int) -> tuple[Table, str,
 
 def files_table(rows: Sequence[Row]) -> Table:
     """One line for each file of a comparison."""
-    columns = (
+    columns: tuple[Column[Row], ...] = (
         Column("file", lambda r: r.file, left=True),
         Column("MB", lambda r: f"{r.bytes / 1e6:.2f}"),
         Column("accuracy\n%", lambda r: f"{100 * r.accuracy:.1f}"),

@@ -23,7 +23,7 @@ from pathlib import Path
 from tfcompact.data import imagenet
 from tfcompact.errors import UserError
 from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
-from tfcompact.models import ModelSpec, build
+from tfcompact.models import Spec, built
 from tfcompact.models.spec import TorchWeights
 from tfcompact.networks import rewrite
 from tfcompact.records.artifact import Normalization
@@ -56,7 +56,7 @@ class Pretrained:
         return self.classes == classes
 
 
-def find(spec: ModelSpec, name: str) -> Pretrained:
+def find(spec: Spec, name: str) -> Pretrained:
     """The weights that `name` stands for, for the architecture `spec`.
 
     Raises `UserError` where there are none, where a file is not what it should be, and where a download fails.
@@ -77,7 +77,7 @@ def find(spec: ModelSpec, name: str) -> Pretrained:
     raise UserError(f"{path} is not a file of weights: {', '.join(('.h5', *state_dict.SUFFIXES))}")
 
 
-def _imagenet(spec: ModelSpec) -> Pretrained:
+def _imagenet(spec: Spec) -> Pretrained:
     """The published ImageNet weights: of a package that is installed, else as Keras downloads them."""
     if spec.packaged:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -92,7 +92,7 @@ def _imagenet(spec: ModelSpec) -> Pretrained:
     raise UserError(f"nobody publishes ImageNet weights of {spec.name} that can be fetched; {_files(spec)}")
 
 
-def _files(spec: ModelSpec) -> str:
+def _files(spec: Spec) -> str:
     """What an error advises: the files that would do."""
     if not spec.torch:
         return "train it from scratch, or give --weights a run of your own"
@@ -100,7 +100,7 @@ def _files(spec: ModelSpec) -> str:
     return f"give --weights a state dict of {names}, saved as .safetensors or .pth"
 
 
-def _package(spec: ModelSpec) -> Pretrained:
+def _package(spec: Spec) -> Pretrained:
     """The weights that a Python package holds."""
     source = spec.packaged
     assert source is not None
@@ -122,13 +122,13 @@ def _package(spec: ModelSpec) -> Pretrained:
     )
 
 
-def _state(spec: ModelSpec, path: Path) -> Pretrained:
+def _state(spec: Spec, path: Path) -> Pretrained:
     """The weights in a state dict, which says by its keys, or by its name, whose it is."""
     arrays = state_dict.read(path)
     sources = [*spec.torch, *([spec.packaged.state] if spec.packaged else [])]
     if not sources:
         raise UserError(f"no library that tfcompact reads has a {spec.name}; {_files(spec)}")
-    probe = build(spec.name, px=spec.min_px, classes=2)
+    probe = built(spec, px=spec.min_px, classes=2)
     missing = {id(s): transfer.missing_key(probe, arrays, s) for s in sources}
     fitting = [s for s in sources if missing[id(s)] is None]
     if not fitting:
@@ -157,7 +157,7 @@ def _named(path: Path, fitting: list[TorchWeights]) -> TorchWeights:
     raise UserError(f"{path} fits {names}, which compute differently; name the file after the one it is of")
 
 
-def _keras(spec: ModelSpec, path: Path) -> Pretrained:
+def _keras(spec: Spec, path: Path) -> Pretrained:
     """The weights in a file of tf_keras.applications."""
     source = spec.keras
     assert source is not None
@@ -169,7 +169,7 @@ def _keras(spec: ModelSpec, path: Path) -> Pretrained:
         except (ValueError, OSError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} does not hold the weights of {source.application} ({reason})") from None
-        full = build(spec.name, px=spec.image_px, classes=spec.classes)
+        full = built(spec, px=spec.image_px, classes=spec.classes)
         transfer.copy_in_order(theirs, full)
         if source.bgr:
             transfer.turn_stem(full)
@@ -184,7 +184,7 @@ def _keras(spec: ModelSpec, path: Path) -> Pretrained:
     )
 
 
-def _run(spec: ModelSpec, path: Path) -> Pretrained:
+def _run(spec: Spec, path: Path) -> Pretrained:
     """The network of a finished run."""
     run = store.Run(path)
     if not (path / "provenance.json").is_file() or not (path / "model.h5").is_file():
@@ -243,7 +243,7 @@ def transplant(full: Model, model: Model, keep_head: bool) -> Model:
     return model
 
 
-def _download(spec: ModelSpec) -> Path:
+def _download(spec: Spec) -> Path:
     """The file that tf_keras.applications fetches for its network, from Keras' own cache if it is there.
 
     Keras knows most files' checksums and refuses others; the sha256 of what came is recorded with the run.
