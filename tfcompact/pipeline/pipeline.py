@@ -29,7 +29,7 @@ from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
 from tfcompact.stages.contract import Stage
 from tfcompact.training import strategy
-from tfcompact.training.context import Context, Loaded
+from tfcompact.training.context import Context, Loaded, no_prices
 
 
 class Pipeline:
@@ -75,7 +75,7 @@ class Pipeline:
                 directory=directory,
                 console=self.console,
                 load=self._loaded,
-                **({"price": self._table.price} if stage.prices else {}),
+                price=self._table.price if stage.prices else no_prices,
             )
             result, notes = self._made(stage, config, context, before, start, seen)
             _save(result, directory / "model.h5")

@@ -36,7 +36,8 @@ def _nothing_to_load(name: str) -> Loaded:
     raise UserError(f"{name} cannot be loaded here: this training has no runs directory")
 
 
-def _no_prices(model: Model) -> float:
+def no_prices(model: Model) -> float:
+    """The price of a network where there is no table: a `UserError`."""
     raise UserError("there is no latency table to price networks with; give one with --table")
 
 
@@ -58,7 +59,7 @@ class Context:
     directory: Path
     console: Console
     load: Callable[[str], Loaded] = _nothing_to_load
-    price: Callable[[Model], float] = _no_prices
+    price: Callable[[Model], float] = no_prices
     place: tuple[str, ...] = ()  # the names of the parts that this context is of, the outermost first
 
     @property
