@@ -116,7 +116,9 @@ def test_labels_card_and_samples_lie_beside_the_files(exported):
 
 
 def test_measure_saves_a_row_for_each_file(line, exported):
-    rows = line.measure(host.Config(min_seconds=0, images=20), exported.name).rows
+    found = line.measure(host.Config(min_seconds=0, images=20), exported.name)
+    assert found.failures == ()
+    rows = found.rows
     assert {row.format for row in rows} == set(formats.USUAL)
     for row in rows:
         assert len(row.wall_ms) >= 50

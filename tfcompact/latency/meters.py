@@ -45,7 +45,7 @@ class Config:
     )
     delegate: str = opt("xnnpack", "what runs the operators")
     threads: int = opt(1, "number of threads; 1 for emulated")
-    cpu: str | None = opt(None, "emulated: the processor, cortex-a76 unless given")
+    cpu: str | None = opt(None, f"emulated: the processor, {arm_processors.DEFAULT_PROCESSOR} unless given")
     serial: str | None = opt(None, "android: serial number, as adb devices lists it; the only phone unless given")
     affinity: str | None = opt(
         None,
