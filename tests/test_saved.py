@@ -1,6 +1,7 @@
 """Models on disk: they come back whole, and a file that would run code does not come in."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -23,6 +24,13 @@ def test_a_float_network_comes_back_to_the_bit(name: str, tmp_path) -> None:
     assert np.array_equal(back(x), model(x))
     assert [layer.name for layer in back.layers] == [layer.name for layer in model.layers]
     assert [layer.get_config() for layer in back.layers] == [layer.get_config() for layer in model.layers]
+
+
+def test_a_quantized_network_of_an_earlier_version_comes_back() -> None:
+    """Runs are users' data. This file was written when the quantizers were the module tfcompact.quantizers."""
+    qat = saved.load(Path(__file__).parent / "golden" / "quantized.h5")
+    image = (np.arange(108, dtype=np.float32).reshape(1, 6, 6, 3) - 54) / 54
+    np.testing.assert_allclose(qat(image), [[0.0027758341748267412, 0.005785774905234575]], rtol=1e-6)
 
 
 def test_saving_says_nothing(tmp_path, recwarn, capfd) -> None:

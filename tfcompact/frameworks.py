@@ -181,10 +181,6 @@ class Layer(Protocol):
         """The same as `trainable_weights`."""
 
     @property
-    def non_trainable_variables(self) -> list[Variable]:
-        """The same as `non_trainable_weights`."""
-
-    @property
     def variables(self) -> list[Variable]:
         """The same as `weights`."""
 
@@ -192,10 +188,10 @@ class Layer(Protocol):
     def compute_dtype(self) -> str:
         """The type that it computes in."""
 
-    def __call__(self, inputs: Inputs, /, **options: Any) -> Tensor:
+    def __call__(self, inputs: Inputs, /, **options: object) -> Tensor:
         """Its output, `training` being an option."""
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: object) -> None:
         """Makes its variables."""
 
     def count_params(self) -> int:
@@ -264,7 +260,7 @@ class Model(Layer, Protocol):
     def get_layer(self, name: str) -> Layer:
         """The layer of that name."""
 
-    def save(self, path: Path, **options: Any) -> None:
+    def save(self, path: Path, **options: object) -> None:
         """Writes it to a file."""
 
     def load_weights(self, path: Path) -> object:
@@ -276,13 +272,13 @@ class Dataset(Protocol):
 
     def __iter__(self) -> Iterator[Any]: ...
 
-    def map(self, function: Callable[..., Any], **options: Any) -> Dataset:
+    def map(self, function: Callable[..., Any], **options: object) -> Dataset:
         """What the function makes of every element."""
 
     def batch(self, size: int) -> Dataset:
         """Elements in groups."""
 
-    def prefetch(self, count: Any) -> Dataset:
+    def prefetch(self, count: int) -> Dataset:
         """The same, made ahead."""
 
     def take(self, count: int) -> Dataset:

@@ -14,10 +14,10 @@ BN_EPSILON = 1e-3  # TF-slim and keras.applications, for every family here
 BN_MOMENTUM = 0.99
 
 
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """`channels` rounded to a multiple of `divisor`, never below 90 % of it (TF-slim, mobilenet/conv_blocks.py)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+def round_channels(channels: float) -> int:
+    """`channels` rounded to a multiple of 8, never to less than 90 % (TF-slim, mobilenet/conv_blocks.py)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def conv(
@@ -41,27 +41,15 @@ def conv(
     return activation(norm(x, gamma=gamma, epsilon=epsilon, name=f"{name}_bn"), act, name)
 
 
-def depthwise(
-    x: Tensor,
-    kernel: int,
-    stride: int = 1,
-    act: str | None = "relu6",
-    *,
-    padding: str = "same",
-    epsilon: float = BN_EPSILON,
-    name: str,
-) -> Tensor:
+def depthwise(x: Tensor, kernel: int, stride: int = 1, act: str | None = "relu6", *, name: str) -> Tensor:
     """Depthwise convolution, batch normalization, activation: `[n, h, w, c] -> [n, h/stride, w/stride, c]`."""
-    x = filtered(x, kernel, stride, padding=padding, name=name)
-    return activation(norm(x, epsilon=epsilon, name=f"{name}_bn"), act, name)
+    return activation(norm(filtered(x, kernel, stride, name=name), name=f"{name}_bn"), act, name)
 
 
-def filtered(
-    x: Tensor, kernel: int, stride: int = 1, *, padding: str = "same", multiplier: int = 1, name: str
-) -> Tensor:
+def filtered(x: Tensor, kernel: int, stride: int = 1, *, multiplier: int = 1, name: str) -> Tensor:
     """A depthwise convolution and nothing else: `[n, h, w, c] -> [n, h/stride, w/stride, c * multiplier]`."""
     return keras.layers.DepthwiseConv2D(
-        kernel, stride, padding, multiplier, use_bias=False, depthwise_initializer=_he(), name=name
+        kernel, stride, "same", multiplier, use_bias=False, depthwise_initializer=_he(), name=name
     )(x)
 
 
@@ -169,5 +157,5 @@ def drop(x: Tensor, rate: float, *, whole: bool = False, name: str) -> Tensor:
 
 
 def _he(fan: str = "fan_out") -> Initializer:
-    """He et al. 2015, arXiv:1502.01852; a new one for each layer, since an instance repeats its draw."""
+    """The start of He et al. 2015, arXiv:1502.01852; a new one for each layer, since an instance repeats its draw."""
     return keras.initializers.VarianceScaling(2.0, fan, "truncated_normal")

@@ -17,7 +17,7 @@ Rule = Callable[[Layer, Inputs], Tensor | None]
 """`rule(layer, x)` gives what stands in for `layer(x)`, or None to keep the layer."""
 
 
-def rewrite(model: Model, rule: Rule, *, name: str | None = None, shape: tuple[int, ...] | None = None) -> Model:
+def rewrite(model: Model, rule: Rule, *, shape: tuple[int, ...] | None = None) -> Model:
     """A new model in which `rule` has replaced layers; the others are copied with their weights.
 
     `model` is not changed and shares nothing with the result. A layer used twice is copied once. Every replacement
@@ -53,7 +53,7 @@ def rewrite(model: Model, rule: Rule, *, name: str | None = None, shape: tuple[i
     return keras.Model(
         inputs[0] if len(inputs) == 1 else inputs,
         outputs[0] if len(outputs) == 1 else outputs,
-        name=name or model.name,
+        name=model.name,
     )
 
 

@@ -14,6 +14,9 @@ import numpy as np
 
 from tfcompact.errors import UserError
 
+NOISY_DB = 10.0
+"""Below, more than a tenth of the signal's energy is noise."""
+
 
 def by_layer(values: Mapping[str, np.ndarray], layers: Sequence[str]) -> dict[str, np.ndarray]:
     """The values of `tensor_values` under the names of the Keras `layers` they come from, in order of execution.
@@ -62,15 +65,12 @@ def compare(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]
     return rows
 
 
-def first_divergence(
-    reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], *, below_db: float = 10.0
-) -> Agreement | None:
-    """The first tensor that comes less near to its reference than `below_db`, or None.
+def first_divergence(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> Agreement | None:
+    """The first tensor that comes less near to its reference than `NOISY_DB`, or None.
 
-    Below 10 dB a tenth of the signal's energy is noise. Raises `UserError` where the two share no name, since nothing
-    was compared then.
+    Raises `UserError` where the two share no name, since nothing was compared then.
     """
     rows = compare(reference, other)
     if not rows:
         raise UserError("the two share no tensor of the same name and shape; compare files of the same network")
-    return next((row for row in rows if row.sqnr_db < below_db), None)
+    return next((row for row in rows if row.sqnr_db < NOISY_DB), None)

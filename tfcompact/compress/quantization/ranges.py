@@ -16,7 +16,11 @@ from tfcompact.networks.rewrite import listed, tensors
 from tfcompact.options import require_choice
 
 RANGES = ("percentile", "minmax", "average", "mse")
-"""How `quantize` finds the range of an activation; `observe` says what each does."""
+"""How `quantize` finds the range of an activation; `observe` says what each does.
+
+`percentile` is the default. `average`, the method of TensorFlow's first quantization-aware training, was tried beside
+it: no file was better by more than chance allows (docs/results.md, "Ways to 8 bits").
+"""
 BINS = 2048  # of a histogram: 8 to each of 256 steps while nothing is clipped
 CANDIDATES = 128  # places tried for an end of a range
 DECAY = 0.9  # of the moving average: the last ten batches count most

@@ -47,7 +47,8 @@ def quantized(model: Model, *, learn_ranges: bool = False) -> Model:
     reader's: TFLite fuses the first and gives the second's inputs its own scale. Ranges are unset until `calibrate`.
 
     With `learn_ranges` training moves the ranges too, all but the image's and the sigmoids'. A range that two layers
-    share is learned once. Such a network is for training only: `settled` gives what is saved.
+    share is learned once. Such a network is for training only: `settled` gives what is saved. It was tried: in two
+    epochs, learned ranges gain nothing over fixed ones (docs/results.md, "Ways to 8 bits").
     """
     plan = rounding_plan(model)
     entries: dict[int, Tensor] = {}
