@@ -21,7 +21,7 @@ from tfcompact.data.images import fit_square
 from tfcompact.records import backends
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.measurement import Measurement
-from tfcompact.tflite import metadata
+from tfcompact.tflite import metadata, metadata_tables
 from tfcompact.tflite.runtime import LiteModel
 
 ROOT = Path(__file__).parents[1]
@@ -187,8 +187,8 @@ def test_a_file_says_in_kotlin_what_it_says_in_python(kotlin, tmp_path, format):
 def test_a_file_without_tfcompacts_own_part_is_read_by_the_official_metadata(kotlin, tmp_path):
     path = model(tmp_path)
     content = path.read_bytes()
-    path.write_bytes(content.replace(metadata.OWN.encode(), b"elsewhere.json"))  # the name, as long as before
-    assert len(metadata.OWN) == len("elsewhere.json")
+    path.write_bytes(content.replace(metadata_tables.OWN.encode(), b"elsewhere.json"))  # the name, as long as before
+    assert len(metadata_tables.OWN) == len("elsewhere.json")
     (said,) = kotlin(["model", path])
     assert (said["labels"], said["mean"], said["model"]) == (list(COLOURS), [127.5], "")
     assert metadata.read(path).labels == tuple(COLOURS)

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -31,24 +30,18 @@ from tfcompact.records.record import Record
 from tfcompact.tflite.flatbuffer import MODEL_IDENTIFIER, Source, StoredModel, content_of, described, shape_of
 from tfcompact.tflite.metadata_schema import (
     AlignedBuilder,
-    Byte,
-    Content,
     File,
-    Image,
     Model,
     Options,
     ProcessUnit,
-    Stats,
     Subgraph,
     Table,
     Tensor,
-    write,
 )
+from tfcompact.tflite.metadata_tables import IDENTIFIER, LABELS, OWN, broadcast, model_metadata
 
-ENTRY, IDENTIFIER = b"TFLITE_METADATA", b"M001"
-LABELS, OWN = "labels.txt", "tfcompact.json"
+ENTRY = b"TFLITE_METADATA"
 SCHEMA = 1
-PARSER_VERSION = "1.0.0"  # every field written here is of the schema's first version
 _LARGEST_FILE = 1 << 24  # bytes; a zip entry that claims more is not a label file
 
 
@@ -118,7 +111,7 @@ def attach(
     input_type = _check_graph(unpacked, len(metadata.labels))
     unpacked.metadata = unpacked.metadata or []
     unpacked.metadata.append(schema.MetadataT(name=ENTRY, buffer=len(unpacked.buffers)))
-    content = np.frombuffer(_model_metadata(metadata, input_type), np.uint8)
+    content = np.frombuffer(model_metadata(metadata, input_type), np.uint8)
     unpacked.buffers.append(schema.BufferT(data=content))
     builder = AlignedBuilder(len(tflite) + len(content) + 4096)
     builder.Finish(unpacked.Pack(builder), file_identifier=MODEL_IDENTIFIER)
@@ -192,72 +185,6 @@ def _check_graph(model: StoredModel, classes: int) -> int:
     return int(graph.tensors[graph.inputs[0]].type)
 
 
-def _model_metadata(metadata: Metadata, input_type: int) -> bytes:
-    """The flatbuffer `ModelMetadata`, as a tree of tables by slot."""
-    normalization = metadata.normalization
-    mean, std = _broadcast(normalization, np.float64)
-    match input_type:
-        case schema.TensorType.UINT8:
-            pixel, score = (0.0, 255.0), (0.0, 255.0)
-        case schema.TensorType.INT8:
-            pixel, score = (-128.0, 127.0), (-128.0, 127.0)
-        case _:
-            pixel, score = (((0 - mean) / std).tolist(), ((255 - mean) / std).tolist()), (0.0, 1.0)
-    color = Image.RGB if normalization.channel_order == "rgb" else Image.UNKNOWN
-    image = {
-        Tensor.NAME: "image",
-        Tensor.DESCRIPTION: "The photograph, short side resized and centre cropped to the input's size.",
-        Tensor.CONTENT: {Content.TYPE: Byte(Content.IMAGE), Content.VALUE: {Image.COLOR_SPACE: Byte(color)}},
-        Tensor.PROCESS_UNITS: [
-            {
-                ProcessUnit.TYPE: Byte(ProcessUnit.NORMALIZATION),
-                ProcessUnit.OPTIONS: {Options.MEAN: mean.tolist(), Options.STD: std.tolist()},
-            }
-        ],
-        Tensor.STATS: _stats(*pixel),
-    }
-    labels = {
-        File.NAME: LABELS,
-        File.DESCRIPTION: "One label a line, in the order of the outputs.",
-        File.TYPE: Byte(File.AXIS_LABELS),
-    }
-    probability = {
-        Tensor.NAME: "probability",
-        Tensor.DESCRIPTION: "The probability of each label.",
-        Tensor.CONTENT: {Content.TYPE: Byte(Content.FEATURE), Content.VALUE: {}},
-        Tensor.STATS: _stats(*score),
-        Tensor.FILES: [labels],
-    }
-    own = {File.NAME: OWN, File.DESCRIPTION: "All of this, exactly.", File.TYPE: Byte(File.OTHER)}
-    model = {
-        Model.NAME: metadata.name,
-        Model.DESCRIPTION: metadata.description,
-        Model.VERSION: metadata.version,
-        Model.SUBGRAPHS: [{Subgraph.INPUTS: [image], Subgraph.OUTPUTS: [probability]}],
-        Model.AUTHOR: metadata.author,
-        Model.LICENSE: metadata.license,
-        Model.FILES: [own],
-        Model.PARSER_VERSION: PARSER_VERSION,
-    }
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(write(builder, model), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _stats(low: float | list[float], high: float | list[float]) -> dict[int, list[float]]:
-    """The table of the least and the largest value, of each channel or of all."""
-    return {Stats.MAX: np.atleast_1d(high).tolist(), Stats.MIN: np.atleast_1d(low).tolist()}
-
-
-def _broadcast(normalization: Normalization, dtype: type) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std with one length, as readers of the official schema want them."""
-    width = max(len(normalization.mean), len(normalization.std))
-    return (
-        np.resize(np.asarray(normalization.mean, dtype), width),
-        np.resize(np.asarray(normalization.std, dtype), width),
-    )
-
-
 def _append_files(model: bytes, files: Mapping[str, str]) -> bytes:
     """The model with a zip of text files behind it, which its readers skip."""
     stream = io.BytesIO(model)
@@ -303,7 +230,7 @@ def _decoded(content: bytes, entry: bytes) -> Metadata:
 
 def _comparable(metadata: Metadata) -> tuple[object, ...]:
     """What the official schema can express, at its precision."""
-    rounded = _broadcast(metadata.normalization, np.float32)
+    rounded = broadcast(metadata.normalization, np.float32)
     texts = (metadata.name, metadata.description, metadata.version, metadata.author, metadata.license)
     return (*texts, metadata.labels, *(tuple(values.tolist()) for values in rounded))
 
