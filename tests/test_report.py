@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import fake_runs
 import pytest
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from tfcompact.errors import UserError
 from tfcompact.records import formats
-from tfcompact.records.device import Device
+from tfcompact.records.device import DeviceKind
 from tfcompact.report import csv_file, measured_rows, plot_style, plots, report_files, run_columns, setting, terminal
 from tfcompact.report import markdown as markdown_module
 from tfcompact.report.point_labels import place_labels
@@ -150,7 +150,7 @@ def test_every_format_has_a_shape_of_its_own():
 
 
 def test_every_kind_of_device_has_its_words():
-    assert set(setting.DEVICES) == set(get_args(get_type_hints(Device)["kind"]))
+    assert set(setting.DEVICES) == set(get_args(DeviceKind))
 
 
 def test_flags_of_a_measurement_are_shown(root):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tfcompact.records.device import DeviceKind
+
 
 class Cost(NamedTuple):
     """What a file costs where it was measured: an axis of the plots."""
@@ -24,7 +26,7 @@ class DeviceWords(NamedTuple):
 
 LATENCY = Cost("latency", "Latency of one image in ms, median", "faster")
 INSTRUCTIONS = Cost("instructions", "Instructions of one inference, in millions", "cheaper")
-DEVICES = {  # by `records.device.Device.kind`
+DEVICES: dict[DeviceKind, DeviceWords] = {
     "host": DeviceWords(
         "host computer",
         LATENCY,
@@ -47,7 +49,7 @@ class Setting:
     """What two measurements must share before their latencies and accuracies may be compared."""
 
     device: str
-    device_kind: str
+    device_kind: DeviceKind
     processor: str
     runtime: str
     delegate: str
