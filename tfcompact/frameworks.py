@@ -108,7 +108,7 @@ class Tensor(Protocol):
 
 Inputs = Any
 """What a layer is called with: a tensor, or for a layer of several inputs a list of them. Which of the two is known
-from the layer's class, and to no type checker."""
+from the layer's class, and to no type checker. What a model with one output or more gives is as undecided."""
 
 
 class Variable(Tensor, Protocol):

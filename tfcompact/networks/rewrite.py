@@ -7,7 +7,7 @@ module walks Keras' nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -126,7 +126,7 @@ def tensors(model: Model, names: Sequence[str]) -> Model:
     return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
-def listed(outputs: Any) -> list[Tensor]:
+def listed(outputs: Inputs) -> list[Tensor]:
     """What a model gives, as a list where it has one output too."""
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
@@ -168,10 +168,10 @@ class _Node(Protocol):
     """A use of a layer, as Keras keeps it."""
 
     layer: Layer
-    outputs: Any
-    call_args: Sequence[Any]
-    call_kwargs: Mapping[str, Any]
-    keras_inputs: Any
+    outputs: Inputs
+    call_args: Sequence[Inputs]
+    call_kwargs: Mapping[str, object]
+    keras_inputs: Inputs
 
 
 def _nodes(model: Model) -> Iterator[_Node]:
