@@ -14,15 +14,16 @@ from typing import NamedTuple
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from android.standin import StandIn
+from android.standin import Kept, StandIn
 from colour_model import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, fleet
+from tfcompact.measure.android import adb, connected_phones, fleet, phone_options
 from tfcompact.measure.backends import benchmark_log, benchmark_result
 from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.measure.backends.benchmark_log import Delegation
 from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged
+from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.measurement import ColdStart, Summary
 from tfcompact.tflite import metadata
@@ -392,16 +393,16 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     path.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     artifact = replace(ARTIFACT, sha256=sha256, bytes=len(content), image_px=32, classes=len(COLOURS))
-    config = fleet.Config(
+    config = phone_options.Config(
         backend="benchmark_model", benchmark_model=tool, delegates=("xnnpack", "gpu", "nnapi"), adb=str(phone.client)
     )
     kept = {}
     measured = fleet.measure(
-        [(path, artifact)],
-        adb.Adb(phone.client).phones(),
+        [File(path, artifact)],
+        connected_phones.phones(adb.Adb(phone.client)),
         config,
         fleet.backend_of(config),
-        save=lambda row, text: kept.update({row.delegate: (row, text)}),
+        Kept(lambda row, text: kept.update({row.delegate: (row, text)})),
     )
     assert measured.failures == ()
     assert set(kept) == {"xnnpack", "gpu", "xnnpack-instead-of-nnapi"}

@@ -33,7 +33,7 @@ def timed(name: str) -> dict[str, Any]:
         subprocess.run(command, check=True, stdout=sys.stderr)
         minutes = (time.perf_counter() - start) / 60
         cpu_minutes = (sum(os.times()[2:4]) - busy) / 60
-        artifacts = {a.format: a for a in store.newest(Path(folder), name, ("export",)).artifacts}
+        artifacts = {a.format: a for a in store.newest(Path(folder), name, lambda run: bool(run.artifacts)).artifacts}
         rows = {row.format: row for row in measurements.measurements(Path(folder), name) if row.accuracy is not None}
         return {
             "px": artifacts["int8"].image_px,
