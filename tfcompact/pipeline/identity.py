@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,26 @@ def recorded(
     facts: Mapping[str, Any],
     make: Callable[[Path], None],
     console: Console,
+    *,
+    alone: bool = False,
 ) -> store.Run:
-    """The finished run of these inputs: found, or made now by `make`, which fills the directory it is given."""
+    """The finished run of these inputs: found, or made now by `make`, which fills the directory it is given.
+
+    All workers of a training make it together, and the chief's directory is kept; with `alone` no other worker is
+    asked.
+    """
     inputs = json.loads(json.dumps(inputs))
     path = root / spec.name / f"{inputs['stage']}-{store.key(inputs)}"
-    if strategy.agreed(inputs, (path / "provenance.json").is_file()):
+    there = (path / "provenance.json").is_file()
+    if there if alone else strategy.agreed(inputs, there):
         console.print(f"already there: {path}", highlight=False)
         return store.Run(path)
     told = {"network": spec.record.to_json()} | dict(facts)
-    with strategy.recorded(lambda: store.recording(root, spec.name, inputs["stage"], inputs, told)) as directory:
+
+    def recording() -> AbstractContextManager[Path]:
+        return store.recording(root, spec.name, inputs["stage"], inputs, told)
+
+    with recording() if alone else strategy.recorded(recording) as directory:
         make(directory)
     return store.Run(path)
 

@@ -101,7 +101,7 @@ class Pipeline:
         inputs = inputs_of("export", exporting.VERSION, config, before, data, before.px, self.target.seed)
         facts = {"data": about(data, self.subject.source(before))}
         made = exporting.Export(before, self.spec, config, data, self.load, self.log)
-        return recorded(self.target.runs, self.spec, inputs, facts, made.write, self.console)
+        return recorded(self.target.runs, self.spec, inputs, facts, made.write, self.console, alone=True)
 
     def measure(self, config: any_device.Config | None = None, parent: str | None = None) -> Measured:
         """What `measuring.measured` gives: rows of the newest export, or of `parent`, and what failed."""
