@@ -85,6 +85,7 @@ class Pipeline:
             "gives": stage.gives,
             "summary": stage.summary(config),
             "data": about(data, self.subject.source(before)),
+            "workers": len(strategy.workers().addresses),
         }
         return recorded(self.target.runs, self.spec, inputs, facts, make, self.console)
 

@@ -25,6 +25,7 @@ import numpy as np
 from tfcompact.errors import UserError
 from tfcompact.frameworks import tf
 
+KEPT = "what was finished is kept, and goes on from there"
 CHUNK_BYTES = 2**27  # sent at once: gRPC takes less than 2 GiB
 _PROBE_SECONDS = 1.0
 EXAMPLE = '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
@@ -75,7 +76,7 @@ def workers() -> Workers:
         addresses = (*chiefs, *others)
         if len(set(addresses)) < len(addresses):
             raise ValueError("the same address twice")
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"TF_CONFIG names no chief or worker this could be ({error!r}); e.g. {EXAMPLE}") from None
     return Workers(addresses, addresses.index(own))
 
@@ -87,22 +88,28 @@ def strategy() -> Any:
     TensorFlow takes such a strategy only before its first operation. Raises `UserError` where they do not meet.
     """
     if workers().several:
-        with together(lambda: "nothing is lost"), _interruptible():
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            with _interruptible():
+                return tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{workers().named(workers().index)} does not get together with the others ({_first_line(error)}); "
+                "end what is left of them, and start all again"
+            ) from error
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
 
 def from_chief(content: bytes) -> bytes:
-    """The chief's `content`. All workers wait here for each other."""
+    """The chief's `content`. All workers wait here for each other; raises `UserError` where one does not come."""
     if not workers().several:
         return content
 
     def sent(numbers: Any) -> Any:
         return tf.Variable(numbers, dtype=tf.int64, trainable=False).numpy()  # it begins with the chief's value
 
-    with strategy().scope():
+    with together(), strategy().scope():
         size = int(sent(len(content)))
         content = content.ljust(-(-size // 8) * 8, b"\0") if workers().chief else bytes(-(-size // 8) * 8)
         chunks = (np.frombuffer(content[i : i + CHUNK_BYTES], np.int64) for i in range(0, size, CHUNK_BYTES))
@@ -130,7 +137,7 @@ def recorded(recording: Callable[[], contextlib.AbstractContextManager[Path]]) -
 
     The block is left by all when the chief's is complete.
     """
-    with together(lambda: "what was finished is kept, and goes on from there"):
+    with together():
         if workers().chief:
             with recording() as directory:
                 yield directory
@@ -141,7 +148,7 @@ def recorded(recording: Callable[[], contextlib.AbstractContextManager[Path]]) -
 
 
 @contextlib.contextmanager
-def together(goes_on: Callable[[], str]) -> Iterator[None]:
+def together(goes_on: Callable[[], str] = lambda: KEPT) -> Iterator[None]:
     """Turns the loss of a worker in the block into a `UserError` with the remedy; `goes_on()` tells the rest."""
     try:
         yield
@@ -187,6 +194,10 @@ def _is_loss(error: Exception) -> bool:
         *(tf.errors.CancelledError, tf.errors.FailedPreconditionError),
     )
     return isinstance(error, kinds) or "Collective ops is aborted" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _listens(address: str) -> bool:
