@@ -380,10 +380,10 @@ def test_the_whole_way_from_an_export_to_rows(tmp_path):
     tool.write_text(
         "#!/bin/sh\n"
         'case "$*" in\n'
-        f"*--help*) cat {FIXTURES}/help_classic.txt >&2; exit 1 ;;\n"
-        f"*use_nnapi=true*) cat {FIXTURES}/nnapi_fallback.log ;;\n"
-        f"*use_gpu=true*) cat {FIXTURES}/gpu_full.log ;;\n"
-        f"*) cat {FIXTURES}/classic.log ;;\n"
+        f"*--help*) cat '{FIXTURES}/help_classic.txt' >&2; exit 1 ;;\n"
+        f"*use_nnapi=true*) cat '{FIXTURES}/nnapi_fallback.log' ;;\n"
+        f"*use_gpu=true*) cat '{FIXTURES}/gpu_full.log' ;;\n"
+        f"*) cat '{FIXTURES}/classic.log' ;;\n"
         "esac\n"
     )
     path = tmp_path / "model.int8.tflite"
