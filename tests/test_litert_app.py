@@ -107,7 +107,7 @@ class StandIn:
         self.program("am", AM.format(**words))
         self.program("pm", f"#!/bin/sh\necho package:/data/app/{PACKAGE}.apk\n")
         self.program("pidof", "#!/bin/sh\necho 4711\n")
-        self.program("logcat", f"#!/bin/sh\ncat '{home / "log"}'\n")
+        self.program("logcat", f"#!/bin/sh\ncat '{home}/log'\n")
         self.adb = self
 
     def program(self, name, text):
