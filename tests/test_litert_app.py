@@ -39,7 +39,8 @@ ARTIFACT = Artifact(
     Normalization(),
 )
 
-AM = """#!{python}
+AM = """#!/bin/sh
+"exec" "{python}" "$0" "$@"
 import hashlib, json, os, pathlib, sys
 words = sys.argv[1:]
 state = json.loads(pathlib.Path({state!r}).read_text())
