@@ -19,7 +19,8 @@ def convert(model: Model, format: str, calibration: np.ndarray) -> bytes:
     """
     require_choice("format", format, FORMATS)
     probabilities = keras.layers.Softmax(name="probabilities")(model.output)
-    network: Model = keras.Model(model.input, probabilities)
+    # Tensors are called after it; unnamed, by how many networks the process has built.
+    network: Model = keras.Model(model.input, probabilities, name="network")
 
     def run(image: Tensor) -> Tensor:
         return network(image, training=False)
