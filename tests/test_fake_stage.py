@@ -25,7 +25,7 @@ from tfcompact.pipeline.target import Target
 from tfcompact.report import report_files
 from tfcompact.runs import lineage, store
 
-MODEL = "mobilenet_v2_0.35"
+MODEL = "mobilenet_v1_0.25"  # few layers: this is about stages
 SHORT = {"epochs": 1, "batch": 32, "epoch_images": 64, "validation_images": 30, "norm_batches": 0}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in SHORT.items()]
 LENIENT = {"largest_loss": 100.0, "least_agreement": 0.0, "images": 20, "samples": 1}
@@ -50,7 +50,7 @@ def root(tmp_path_factory) -> Path:
     fake_stage.install()
     try:
         exporting = {**LENIENT, "formats": ["uint8", "float32"]}
-        options = {"again": {"layer": "head"}, "export": exporting, "measure": {"min_seconds": 0, "images": 10}}
+        options = {"again": {"layer": "block4_1_pointwise"}, "export": exporting, "measure": {"min_seconds": 0, "images": 10}}
         Pipeline(Target(MODEL, px=32, runs=folder / "runs")).train(str(recipe), options)
     finally:
         stages.STAGES = before
@@ -67,7 +67,7 @@ def made(root: Path, stage: str) -> list[store.Run]:
 
 def test_a_recipe_takes_it_twice_each_with_its_options(root) -> None:
     first, second = made(root, "mask")
-    assert [run.provenance["inputs"]["config"]["layer"] for run in (first, second)] == ["stem", "head"]
+    assert [run.provenance["inputs"]["config"]["layer"] for run in (first, second)] == ["stem", "block4_1_pointwise"]
     assert second.parent == first
     assert first.provenance["inputs"]["version"] == 1
     assert [run.stage for run in made(root, "export")[0].chain] == ["fit", "mask", "mask", "quantize", "export"]
@@ -97,7 +97,7 @@ def test_quantize_and_export_take_its_network(root) -> None:
 def test_the_card_and_the_report_tell_of_it(root) -> None:
     card = (made(root, "export")[0].path / "model_card.md").read_text()
     assert "half of stem held at zero, seed 0" in card
-    assert "half of head held at zero" in card
+    assert "half of block4_1_pointwise held at zero" in card
     assert {row.made_by for row in report_files.rows(root)} == {"fit, mask, mask, quantize", "fit, mask, mask"}
 
 
@@ -110,7 +110,7 @@ def test_the_command_line_has_it(root, capsys) -> None:
         main(["mask", "--help"])
     assert "--layer" in capsys.readouterr().out
     # By default on the newest float network that it did not make itself.
-    assert main(["mask", "--model", MODEL, "--runs", str(root), "--layer", "block1_0_expand", *WORDS]) == 0
+    assert main(["mask", "--model", MODEL, "--runs", str(root), "--layer", "block1_0_pointwise", *WORDS]) == 0
     run = store.Run(Path(capsys.readouterr().out.splitlines()[-1]))
     assert run.parent is not None
     assert run.parent.stage == "fit"
