@@ -33,7 +33,7 @@ def gates(model) -> list[str]:
         ("mobilenet_v2_0.35", 10),  # blocks with a shortcut
         ("efficientnet_b0", 9),
         ("shufflenet_v1_g3_0.5", 13),
-        ("inception_resnet_v2", 40),
+        pytest.param("inception_resnet_v2", 40, marks=pytest.mark.exhaustive),
         ("resnet_50_v1.5", 16),
         ("inception_v3", 11),  # modules, and not the forks in two of them
         ("squeezenet_1.1", 8),  # fire modules

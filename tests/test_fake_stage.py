@@ -50,7 +50,11 @@ def root(tmp_path_factory) -> Path:
     fake_stage.install()
     try:
         exporting = {**LENIENT, "formats": ["uint8", "float32"]}
-        options = {"again": {"layer": "block4_1_pointwise"}, "export": exporting, "measure": {"min_seconds": 0, "images": 10}}
+        options = {
+            "again": {"layer": "block4_1_pointwise"},
+            "export": exporting,
+            "measure": {"min_seconds": 0, "images": 10},
+        }
         Pipeline(Target(MODEL, px=32, runs=folder / "runs")).train(str(recipe), options)
     finally:
         stages.STAGES = before

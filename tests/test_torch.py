@@ -5,6 +5,7 @@ The other implementation runs in an environment of its own (tests/torch_referenc
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,14 @@ from tfcompact.weights import transfer
 HERE = Path(__file__).parent / "torch_reference"
 LARGE = 1e9  # multiply-adds; above, an image of fewer pixels is compared, or 64 bits take minutes and gigabytes
 
+
+def _marks(name: str, marks: Any) -> list[Any]:
+    """The marks of a row; a network that keras.applications has too (test_applications.py) is exhaustive here."""
+    return [*marks, pytest.mark.exhaustive] if models.spec(name).keras is not None else list(marks)
+
+
 SOURCES = [
-    pytest.param(name, source, id=f"{name}-{source.library}", marks=marks)
+    pytest.param(name, source, id=f"{name}-{source.library}", marks=_marks(name, marks))
     for library in ("torchvision", "timm")
     for (name,), marks in (
         (row.values, row.marks)
