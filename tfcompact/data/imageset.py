@@ -144,7 +144,7 @@ class ImageSet:
         return self._images.labels[self._members[split]]
 
     def _ordered(self, members: Sequence[int]) -> npt.NDArray[np.int64]:
-        """By content hash, the classes taking turns: independent of names, and balanced in every beginning."""
+        """The images by content hash, the classes taking turns: independent of names, each beginning balanced."""
         turn: Counter[int] = Counter()
         keyed = []
         for i in sorted(members, key=lambda i: self._images.content[i]):

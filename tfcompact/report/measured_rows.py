@@ -88,7 +88,7 @@ def by_setting(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 
 
 def pareto_front(rows: Iterable[Row]) -> list[Row]:
-    """Of rows of one setting, those that no other row beats in both accuracy and cost, cheapest first."""
+    """The rows of one setting that no other row beats in both accuracy and cost, cheapest first."""
     front: list[Row] = []
     for row in sorted(drawable(rows), key=lambda r: (r.point[0], -r.point[1])):
         if not front or row.point[1] > front[-1].point[1]:
