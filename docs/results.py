@@ -25,7 +25,6 @@ from pathlib import Path
 
 import jinja2
 from rich.console import Console
-from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
@@ -189,19 +188,22 @@ def write(root: Path) -> list[Path]:
 
 
 def show_stale(found: Sequence[staleness.Stale]) -> None:
-    """Prints what is old, why, and what it costs to measure it again."""
-    table = Table(box=None, padding=(0, 2, 1, 0))
-    for heading in ("record", "made", "what has changed", "min"):
-        table.add_column(heading, justify="right" if heading == "min" else "left", overflow="fold")
-    table.add_column("to type", overflow="fold", ratio=1)
+    """Prints what is old, why, what it costs to measure it again, and each command on a line that can be copied."""
+    console = Console(highlight=False, soft_wrap=True)
     for row in found:
-        parts = "" if row.whole else "\n" + ", ".join(row.parts)
-        least = f"> {row.least_minutes:.0f}" if row.least_minutes else "?"
-        minutes = least if row.minutes is None else f"{row.minutes:.1f}"
-        table.add_row(f"{row.name}{parts}", f"{row.date}\n{row.commit}", "\n".join(row.why), minutes, row.command)
+        least = f"more than {row.least_minutes:.0f} min" if row.least_minutes else "cost not known"
+        minutes = least if row.minutes is None else f"{row.minutes:.1f} min"
+        console.print(f"[bold]{row.name}[/bold]  made {row.date} with {row.commit}  {minutes}")
+        if not row.whole:
+            console.print(f"  of it: {', '.join(row.parts)}")
+        console.print(f"  why: {', '.join(row.why)}")
+        for command in row.command.split("; "):
+            console.print(f"  {command}", markup=False)
     known = [row.minutes for row in found if row.minutes is not None]
-    Console(highlight=False).print(table if found else "every record is of today's code")
-    print(f"{len(found)} to measure again, {sum(known):.0f} min for the {len(known)} whose cost is known")
+    if not found:
+        console.print("every record is of today's code")
+        return
+    console.print(f"\n{len(found)} to measure again, {sum(known):.0f} min for the {len(known)} whose cost is known")
 
 
 def main() -> int:
