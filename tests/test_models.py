@@ -12,6 +12,7 @@ from tfcompact import models
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.frameworks import keras
 from tfcompact.networks import rewrite
+from tfcompact.weights import saved
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/architectures.json").read_text())
 NORMALIZATION_VARIABLES = GOLDEN["exceptions"]["normalization_variables"]
@@ -80,6 +81,7 @@ def test_smallest_size_works_and_one_less_is_told_the_nearest(name: str) -> None
     keras.backend.clear_session()
     spec = models.spec(name)
     model = models.build(name, px=spec.min_px, classes=3, aux=True)
+    assert saved.foreign_class(json.loads(model.to_json())) is None  # else it could be saved and not loaded
     outputs = model(np.zeros((2, spec.min_px, spec.min_px, 3), np.float32))
     for logits in outputs if isinstance(outputs, list) else [outputs]:
         assert logits.shape == (2, 3)

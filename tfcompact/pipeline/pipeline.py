@@ -137,7 +137,7 @@ class Pipeline:
         from tfcompact.weights import saved
 
         found = self._find(run) if isinstance(run, str) else run
-        return saved.load(found.path / "model.h5")
+        return saved.of_run(found)
 
     def images(self, run: store.Run | None = None) -> ImageSet:
         """The images asked for, else those of the run. Raises `UserError` where their classes differ from its."""

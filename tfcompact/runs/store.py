@@ -62,6 +62,12 @@ class Run:
         return read_json_file(file) if file.exists() else {}
 
     @property
+    def model_sha256(self) -> str | None:
+        """The sha256 of its `model.h5` when it was written; None for a run without one, or of an earlier version."""
+        found: str | None = self.provenance.get("model_sha256")
+        return found
+
+    @property
     def px(self) -> int:
         """The side in px of the images that its network takes."""
         px: int = self.provenance["inputs"]["px"]
@@ -171,6 +177,9 @@ def recording(
             "versions": versions(),
         }
         sweep(partial)  # what writers that were killed have left
+        if (partial / "model.h5").is_file():
+            with (partial / "model.h5").open("rb") as file:
+                provenance["model_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         write_json(partial / "provenance.json", provenance)
         sync(partial)
         partial.rename(final)

@@ -89,7 +89,7 @@ def _networks(run: store.Run, qat: Any) -> _Networks:
     from tfcompact.sensitivity import layer_ranking
 
     parent = lineage.float_source(run)
-    float_parent = rewrite.inference(saved.load(parent.path / "model.h5"))
+    float_parent = rewrite.inference(saved.of_run(parent))
     return _Networks(run, qat, layer_ranking.units(qat), layer_ranking.Switches(qat), parent, float_parent)
 
 

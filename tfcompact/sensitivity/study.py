@@ -70,7 +70,7 @@ class Study:
     @cached_property
     def qat(self) -> Any:
         """The run's network, a Keras model."""
-        return saved.load(self.run.path / "model.h5")
+        return saved.of_run(self.run)
 
     def ranking(self, progress: Callable[[Sequence[Unit]], Iterable[Unit]] = iter) -> Ranking:
         """All layers by what rounding each alone costs, worst first. `progress` wraps the iteration over them."""

@@ -196,7 +196,7 @@ def _run(spec: Spec, path: Path) -> Pretrained:
     facts = run.provenance
 
     def fill(model: Model, keep_head: bool) -> Model:
-        network = saved.load(path / "model.h5")
+        network = saved.of_run(run)
         resized = network.input_shape != model.input_shape
         return rewrite.rewrite(network, _new_head(model, keep_head, resized), shape=model.input_shape[1:])
 

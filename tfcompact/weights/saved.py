@@ -1,16 +1,39 @@
-"""A model on disk: architecture and weights in one HDF5 file, for float and quantization-aware networks alike."""
+"""A model on disk: architecture and weights in one HDF5 file, for float and quantization-aware networks alike.
+
+Keras' own reader of HDF5 has no safe mode: a config may name any class of any module, and some classes hold code.
+So a file is walked before Keras sees it (`foreign_class`, `_check_arrays`), and comes in only if it holds what our
+networks are made of: classes by a list, arrays that are stored in the file, variables that those arrays fill.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py  # type: ignore[import-untyped]
 
 from tfcompact.errors import UserError
-from tfcompact.frameworks import Model, keras
+from tfcompact.frameworks import Model, keras, tf
+from tfcompact.runs.store import Run
+
+LAYERS = """Activation Add AveragePooling2D BatchNormalization Concatenate Conv2D Cropping2D Dense DepthwiseConv2D
+Dropout Flatten GlobalAveragePooling2D InputLayer MaxPooling2D Multiply ReLU Softmax ZeroPadding2D"""
+WRAPPER = "QuantizeWrapperV2"
+INITIALIZERS = "GlorotUniform Ones RandomNormal VarianceScaling Zeros"
+MODULES = {
+    **dict.fromkeys(LAYERS.split(), "keras.layers"),
+    **dict.fromkeys(INITIALIZERS.split(), "keras.initializers"),
+    WRAPPER: "tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper",
+}
+"""The classes that a network of ours may have beside our own (`layers.CUSTOM`), and the module that may be named for
+each; `tests/test_saved.py` holds every family against them."""
+OURS = "tfcompact>"  # what Keras writes before the names of registered classes
+SPARE = 1024  # variables that no array fills, such as counters, may have as many numbers altogether
 
 
 def save(model: Model, path: Path) -> None:
@@ -20,34 +43,130 @@ def save(model: Model, path: Path) -> None:
         model.save(path, save_format="h5", include_optimizer=False)
 
 
+def of_run(run: Run) -> Model:
+    """The network of a finished run. Raises `UserError` where its file is not as it was written."""
+    path = run.path / "model.h5"
+    recorded = run.model_sha256
+    if recorded is not None and path.is_file():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != recorded:
+            raise UserError(
+                f"{path} is not as it was written: the run is damaged; remove {run.path}, and the same command makes "
+                "it anew"
+            )
+    return load(path)
+
+
 def load(path: Path) -> Model:
-    """The model that `save` wrote. Raises `UserError` for a file that is not one, or that would run foreign code."""
+    """The model that `save` wrote. Raises `UserError` for a file that is not one, or that could run foreign code."""
     from tfcompact.models.layers import CUSTOM
     from tfcompact.models.whole_batch import layers_in_scope
 
     try:
         with h5py.File(path) as file:
             config = json.loads(file.attrs["model_config"])
-            classes = set(_class_names(config["config"]["layers"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a model saved by tfcompact ({error})") from None
-    # A Lambda layer carries Python bytecode; none of our networks has one.
-    if foreign := classes & {"Lambda", "TFOpLambda"}:
-        raise UserError(
-            f"{path} holds a {foreign.pop()} layer, which would run code from the file; it was not loaded"
-        )
-    if "QuantizeWrapperV2" in classes:
+            held = _check_arrays(path, file)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise _no_model(path, error) from None
+    if not isinstance(config, dict) or "layers" not in (config.get("config") or ()):
+        raise _no_model(path, "no network in it")
+    if any(part["class_name"] == WRAPPER for part in _parts(config)):
         import tfcompact.compress.quantization.quantizers  # noqa: F401  (registers them and the wrapper)
-    return keras.models.load_model(path, custom_objects=CUSTOM | layers_in_scope(), compile=False)
+    if (foreign := foreign_class(config)) is not None:
+        raise UserError(
+            f"{path} holds {foreign!r:.60}, which is not part of any network that tfcompact makes and might run code "
+            "from the file; it was not loaded"
+        )
+    try:
+        with tf.variable_creator_scope(_within(path, held + SPARE)):
+            return keras.models.load_model(path, custom_objects=CUSTOM | layers_in_scope(), compile=False)
+    except UserError:
+        raise
+    except Exception as error:  # Keras has an error of every kind for a config that contradicts itself
+        raise _no_model(path, error) from None
 
 
-def _class_names(config: object) -> Iterator[str]:
-    """Every class that a serialized model names, in wrappers and nested models too."""
-    if isinstance(config, dict):
-        name = config.get("class_name")
-        if isinstance(name, str):
-            yield name
-        config = list(config.values())
-    if isinstance(config, list):
-        for item in config:
-            yield from _class_names(item)
+def _no_model(path: Path, why: object) -> UserError:
+    """The error for a file in which there is no network of ours, on one line."""
+    reason = " ".join(str(why).split())[:200]
+    return UserError(f"{path} is not a model saved by tfcompact ({reason})")
+
+
+def foreign_class(config: object) -> str | None:
+    """The first class that a serialized model names, at any depth, and that no network of ours has; else None."""
+    for place, part in enumerate(_parts(config)):
+        name = part["class_name"]
+        if not ((name == "Functional") if place == 0 else _allowed(part)):
+            return name if isinstance(name, str) else repr(name)
+    return None
+
+
+def _allowed(part: dict[str, Any]) -> bool:
+    """Whether a serialized object is of a class of ours, and names no other module or registered class."""
+    from tfcompact.models.layers import CUSTOM
+
+    name = part["class_name"]
+    bare = name.removeprefix(OURS) if isinstance(name, str) else None
+    if bare in CUSTOM:
+        module = CUSTOM[bare].__module__
+    elif bare in MODULES:
+        module = MODULES[bare]
+    else:
+        return False
+    return part.get("module") in (None, module) and part.get("registered_name") in (None, bare, OURS + bare)
+
+
+def _parts(config: object) -> Iterator[dict[str, Any]]:
+    """Every serialized object, the outer before the inner."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if "class_name" in part:
+                yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
+def _check_arrays(path: Path, file: h5py.File) -> int:
+    """The numbers that the arrays of a file hold. Raises `UserError` for links out of it or back, and for arrays that
+    are not wholly in it."""
+    numbers = size = 0
+    waiting, seen = [file["/"]], set()
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            member = group[name] if isinstance(link, h5py.HardLink) else None
+            address = h5py.h5o.get_info(member.id).addr if member is not None else None
+            if member is None or address in seen:
+                raise UserError(f"{path} has a link in the place of weights ({name:.60}); it was not loaded")
+            seen.add(address)
+            if isinstance(member, h5py.Group):
+                waiting.append(member)
+                continue
+            if member.external or member.is_virtual or member.dtype.kind not in "fiu":
+                raise UserError(
+                    f"{path} has weights that are not numbers in the file ({name:.60}); it was not loaded"
+                )
+            numbers += member.size
+            size += member.size * member.dtype.itemsize
+    if size > path.stat().st_size:
+        raise UserError(f"{path} declares {size:,} bytes of weights and is shorter than that; it was not loaded")
+    return numbers
+
+
+def _within(path: Path, numbers: int) -> Callable[..., Any]:
+    """A creator of variables that have no more than so many numbers altogether."""
+    left = numbers
+
+    def create(next_creator: Callable[..., Any], **options: Any) -> Any:
+        nonlocal left
+        left -= math.prod(options.get("shape") or ())
+        if left < 0:
+            raise UserError(f"{path} describes a larger network than its weights fill; it was not loaded")
+        return next_creator(**options)
+
+    return create
