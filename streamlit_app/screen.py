@@ -15,9 +15,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from tfcompact.runs import exports
 from tfcompact.runs.exports import Export
-from tfcompact.tflite.classifier import Classifier, Prediction
+from tfcompact.tflite.classifier import Prediction
+from tfcompact.tflite.classifier_process import ClassifierProcess
 
 STYLE = Path(__file__).with_name("style.css")
 
@@ -69,14 +69,10 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~])", r"\\\1", " ".join(text.split()))
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
-def classifier(path: str, sha256: str) -> Classifier:
-    """The loaded file. A finished run never changes, so path and content identify it for as long as the app lives.
-
-    Raises `UserError` where the content is another, or is no classifier.
-    """
-    exports.verify(Path(path), sha256)
-    return Classifier(path)
+@st.cache_resource(show_spinner=False)
+def classifiers() -> ClassifierProcess:
+    """The process in which all files are run, for everybody: a file may end it, and the app lives on."""
+    return ClassifierProcess()
 
 
 def answer(export: Export, prediction: Prediction, colour: str) -> None:

@@ -16,11 +16,11 @@ from tfcompact.errors import UnknownName, UserError
 from tfcompact.frameworks import keras, tf
 from tfcompact.measure import any_device, host, samples, this_computer
 from tfcompact.measure.accuracy import TestImages
-from tfcompact.measure.peak_memory import peak_memory_mb
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.measurement import Measurement
 from tfcompact.runs import measurements, store
 from tfcompact.tflite import metadata, runtime
+from tfcompact.tflite.first_run import first_run
 
 PX, LABELS = 32, tuple("abcdefg")
 QUICK = host.Config(warmup=2, repeats=50, min_seconds=0.0)
@@ -113,7 +113,7 @@ def test_turns_rotate_so_that_nobody_is_always_first(subjects, monkeypatch) -> N
 
 def test_peak_memory_is_the_files_own(subjects) -> None:
     """Not of this process, which holds TensorFlow and whose peak a child inherits in `ru_maxrss`."""
-    found = peak_memory_mb(subjects[0].path)
+    found = first_run(subjects[0].path)
     assert 20 < found < 150 < psutil.Process().memory_info().rss / 1e6
 
 
@@ -188,8 +188,8 @@ def test_errors_name_the_way_out(subjects, tmp_path) -> None:
         host.Config(delegate="refrence")
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"x" * 100)
-    with pytest.raises(UserError, match="could not be run in a process of its own"):
-        peak_memory_mb(broken)
+    with pytest.raises(UserError, match=r"broken\.tflite cannot be run with delegate xnnpack \(.*\); export"):
+        first_run(broken)
 
 
 @pytest.fixture

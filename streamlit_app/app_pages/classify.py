@@ -1,7 +1,6 @@
 """Classify: a picture on the left, what each chosen file says about it on the right."""
 
 import itertools
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +105,7 @@ def choose(offered: tuple[Export, ...]) -> list[Export]:
 
 def ask(export: Export, image: Picture) -> Prediction:
     """The file's prediction, with the median latency of a few runs. Raises `UserError` where the file is damaged."""
-    model = screen.classifier(str(export.file), export.sha256)
-    model.classify(image)
-    predictions = [model.classify(image) for _ in range(RUNS)]
-    latency = statistics.median(prediction.latency_ms for prediction in predictions)
-    return Prediction(predictions[0].labels, predictions[0].probabilities, latency)
+    return screen.classifiers().classify(export.file, export.sha256, image, runs=RUNS)
 
 
 def answers(chosen: list[Export], image: Picture, colours: dict[str, str]) -> None:

@@ -38,7 +38,7 @@ def export(source: Source, format: str, config: Config, evidence: Evidence, dire
     checks = pass_gate(content, source, format, config, evidence)
     path = directory / f"model.{format}.tflite"
     files.write_bytes(path, content)
-    file = runtime.LiteModel(path)
+    file = runtime.LiteModel(content)
     return Artifact(
         model=source.name,
         run=directory.name.removesuffix(".partial"),

@@ -20,13 +20,13 @@ from tfcompact.errors import UserError
 from tfcompact.measure import this_computer
 from tfcompact.measure.accuracy import TestImages, accuracy_of
 from tfcompact.measure.measurer import File, Keep, Log, Measured
-from tfcompact.measure.peak_memory import peak_memory_mb
 from tfcompact.measure.samples import FEWEST_RUNS, steadiness
 from tfcompact.options import opt, require, require_choice
 from tfcompact.records.artifact import Artifact
 from tfcompact.records.formats import FORMATS
 from tfcompact.records.measurement import SCHEMA, Accuracy, Measurement
 from tfcompact.tflite import flatbuffer, runtime
+from tfcompact.tflite.first_run import first_run
 from tfcompact.tflite.pieces import up_to_logits
 
 TURN = 5
@@ -196,6 +196,6 @@ def _prepare(subject: Subject) -> _Timed:
         subject,
         model,
         runtime.partitions(timed, threads=subject.threads) if subject.delegate == "xnnpack" else None,
-        peak_memory_mb(path, threads=subject.threads, delegate=subject.delegate),
+        first_run(path, threads=subject.threads, delegate=subject.delegate),
         found,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,15 +42,6 @@ def exports(root: Path = store.ROOT) -> Scan[Export]:
     newest = {(export.model, export.format): export for export in by_age}  # a later one takes an earlier one's place
     ordered = sorted(newest.values(), key=lambda e: (e.model, LISTED.index(e.format)))
     return Scan(tuple(ordered), found.damaged)
-
-
-def verify(file: Path, sha256: str) -> None:
-    """Raises `UserError` unless the exported file's content is what its run recorded."""
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-        run = store.Run(file.parent)
-        raise UserError(
-            f"{file} is not what was exported; remove {run.path}, then: make {run.stage} MODEL={run.model}"
-        )
 
 
 def times_smaller(original: Export, other: Export) -> float:

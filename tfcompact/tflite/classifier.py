@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from tfcompact.data.images import fit_square
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Normalization
 from tfcompact.tflite import metadata
+from tfcompact.tflite.flatbuffer import Source, described
 from tfcompact.tflite.runtime import LiteModel
 
 
@@ -27,12 +27,12 @@ class Prediction:
 class Classifier:
     """A file with its labels: photograph in, labels out. What the app uses."""
 
-    def __init__(self, path: Path | str, *, threads: int = 1) -> None:
-        self.model = LiteModel(path, threads=threads)
-        self.metadata = metadata.read(path)
+    def __init__(self, source: Source, *, threads: int = 1) -> None:
+        self.model = LiteModel(source, threads=threads)
+        self.metadata = metadata.read(source)
         if len(self.labels) != self.model.classes:
             raise UserError(
-                f"{path} has {self.model.classes} outputs but {len(self.labels)} labels; "
+                f"{described(source)} has {self.model.classes} outputs but {len(self.labels)} labels; "
                 "export it again with: make export"
             )
 

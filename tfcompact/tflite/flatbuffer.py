@@ -7,9 +7,13 @@ describe what is used of it. Indices of tensors are NumPy integers.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Collection, Sequence
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -113,9 +117,35 @@ class Tensor:
     is_constant: bool
 
 
+DAMAGE = (
+    UserError, ValueError, struct.error, IndexError, KeyError, TypeError, AttributeError, OverflowError, EOFError,
+    NotImplementedError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What Python's struct, flatbuffers, numpy, zipfile and json raise on bytes that are not what they claim to be."""
+
+
+@contextlib.contextmanager
+def reading(source: Source) -> Iterator[None]:
+    """A block that reads a file. Raises `UserError` where what it holds contradicts itself."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{described(source)} is damaged ({reason:.200}); export it again with: make export"
+        ) from None
+
+
 def tensors(source: Source) -> list[Tensor]:
     """Every tensor of the file, of all its subgraphs; inputs and outputs are the first subgraph's."""
-    model = parsed(source)
+    with reading(source):
+        return _tensors(parsed(source))
+
+
+def _tensors(model: StoredModel) -> list[Tensor]:
+    """Every tensor of a file."""
     found = []
     for g, graph in enumerate(model.subgraphs):
         inputs, outputs = (set(graph.inputs), set(graph.outputs)) if g == 0 else (set(), set())
@@ -140,14 +170,18 @@ def tensors(source: Source) -> list[Tensor]:
 
 def operators(source: Source) -> list[str]:
     """The operators in order of execution: the schema's names, and for a custom one (Flex too) its own name."""
-    model = parsed(source)
+    with reading(source):
+        return [name for model in (parsed(source),) for graph in model.subgraphs for name in _kinds(model, graph)]
+
+
+def _kinds(model: StoredModel, graph: Graph) -> list[str]:
+    """The operators of a subgraph."""
     names = []
-    for graph in model.subgraphs:
-        for operator in graph.operators or ():
-            code = model.operatorCodes[operator.opcodeIndex]
-            # Codes above 126 are only in the wider field; older ones may be in either (schema.fbs: OperatorCode).
-            builtin = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            names.append(code.customCode.decode() if builtin == "CUSTOM" and code.customCode else builtin)
+    for operator in graph.operators or ():
+        code = model.operatorCodes[operator.opcodeIndex]
+        # Codes above 126 are only in the wider field; older ones may be in either (schema.fbs: OperatorCode).
+        builtin = OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        names.append(code.customCode.decode() if builtin == "CUSTOM" and code.customCode else builtin)
     return names
 
 
@@ -183,7 +217,8 @@ def content_of(source: Source) -> bytes:
 
 def parsed(source: Source) -> StoredModel:
     """The file as objects that may be changed. Raises `UserError` as `content_of` does."""
-    model: StoredModel = schema.ModelT.InitFromPackedBuf(content_of(source), 0)
+    with reading(source):
+        model: StoredModel = schema.ModelT.InitFromPackedBuf(content_of(source), 0)
     return model
 
 

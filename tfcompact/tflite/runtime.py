@@ -20,13 +20,10 @@ from tfcompact.errors import UserError
 from tfcompact.options import require, require_choice
 from tfcompact.records.artifact import Normalization, Quantization
 from tfcompact.tflite import metadata
+from tfcompact.tflite.first_run import RESOLVERS, first_run
 from tfcompact.tflite.flatbuffer import Source, described
 
-DELEGATES = {
-    "xnnpack": litert.OpResolverType.BUILTIN,  # what every device runs unless told otherwise
-    "builtin": litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,  # the optimized kernels below it
-    "reference": litert.OpResolverType.BUILTIN_REF,  # the plain C++ that defines what each operator means
-}
+DELEGATES = {name: litert.OpResolverType[resolver] for name, resolver in RESOLVERS.items()}
 
 
 class TensorDetail(TypedDict):
@@ -204,9 +201,12 @@ def tensor_values(source: Source, images: np.ndarray, *, delegate: str = "refere
 def open_interpreter(source: Source, threads: int, delegate: str, *, preserve: bool = False) -> Interpreter:
     """The file loaded under one of `DELEGATES`; with `preserve` it keeps the values of all tensors.
 
+    A file given by its path is tried in another process first (`first_run`); bytes are taken for this process' own.
     Raises `UserError` where the runtime does not take it.
     """
     require_choice("delegate", delegate, DELEGATES)
+    if not isinstance(source, bytes):
+        first_run(source, threads=threads, delegate=delegate)
     content = {"model_content": source} if isinstance(source, bytes) else {"model_path": str(source)}
     try:
         interpreter: Interpreter = litert.Interpreter(
