@@ -65,6 +65,9 @@ def same(configuration: str) -> str:
     return configuration.replace("const ", "")
 
 
+OTHERS = 5000.0  # what other work between two runs costs the fake device
+
+
 class Fake:
     """A device on which the sum holds exactly: a file costs 100, 10 for each piece of XNNPACK's, and its operators.
 
@@ -81,6 +84,9 @@ class Fake:
         if self.stop_after is not None and sum(self.measured.values()) >= self.stop_after:
             raise KeyboardInterrupt
         return [self.cost(file) for file in files]
+
+    def costs_between(self, files):
+        return [cost + OTHERS for cost in self.costs(files)]
 
     def cost(self, file: Path) -> float:
         found = fused_groups.read(file.read_bytes())
@@ -177,12 +183,50 @@ def test_an_interrupted_table_goes_on_and_is_the_same(content, tmp_path) -> None
         table_making.make_table([("net", content)], first, out, log=str)
     assert not out.exists()
     kept = Table.load(tmp_path / "t.json.partial")
-    assert 0 < len(kept.alone) == len(first.measured) - 2  # two files of the four for the overhead have one part
+    assert 0 < len(kept.alone) == len(first.measured) - 3  # that many files for the overheads have one part
     table_making.make_table([("net", content)], second, out, log=str)
     assert not set(second.measured) & set(first.measured)
     table_making.make_table([("net", content)], Fake(), whole, log=str)
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.json", "whole.json"]
+
+
+@pytest.mark.parametrize("setting", [IN_MS, dataclasses.replace(IN_MS, device=PROXY, unit="instructions")])
+def test_a_table_says_what_fetching_weights_costs(setting, content, tmp_path) -> None:
+    """On a device where each byte costs 1e-6 over and over, from the second megabyte on, and `OTHERS` for a file."""
+
+    class Fetches(Fake):
+        def cost(self, file: Path) -> float:
+            network = fused_groups.read(file.read_bytes())
+            weights = sum(map(cost_table.weight_bytes, network.configurations))
+            return super().cost(file) + (1e-6 * weights if weights > 1.2e6 else 0.0)
+
+    table = table_making.make_table([("net", content)], Fetches(setting), tmp_path / "t.json", log=str)
+    if setting.unit == "instructions":
+        assert table.fetching == cost_table.Fetching()
+        with pytest.raises(UserError, match="does not say what other work between runs costs"):
+            table.predict(content, between=True)
+        return
+    sizes, costs = zip(*table.fetching.again, strict=True)
+    assert sizes == tuple(count * probe_files.WEIGHTS for count in table_making.FETCHED[1:])
+    assert costs[:2] == (0.0, 0.0)
+    longest = table_making.FETCHED[-1] - 1
+    assert costs[-1] == pytest.approx(1e-6 * sizes[-1] / (longest * probe_files.WEIGHTS))
+    assert table.fetching.between == pytest.approx(costs[-1] + OTHERS / (longest * probe_files.WEIGHTS))
+    assert Table.load(tmp_path / "t.json") == table
+
+
+def test_fetched_weights_are_added_to_the_operators() -> None:
+    """A byte costs 2 in this network, over and over, and 1 in its operator alone; 3 between other work."""
+    small, large = "CONV_2D int8[1,1,1,4] const int8[25,1,1,4] -> int8[1,1,1,25]", "ADD const int32[300]"
+    assert [cost_table.weight_bytes(text) for text in (small, large)] == [100, 1200]
+    fetching = cost_table.Fetching(((100, 0.0), (1200, 1.0), (1300, 2.0)), 3.0)
+    alone = {small: Alone(10.0, False), large: Alone(20.0, False)}
+    table = Table(cost_table.SCHEMA, IN_MS, 0.0, 0.0, alone, fetching)
+    network = fused_groups.Network((small, large), 0)
+    assert table.predict(network) == 30 + 100 * 2 + 1200 * (2 - 1)
+    assert table.predict(network, between=True) == 30 + 100 * 3 + 1200 * (3 - 1)
+    assert table.predict(fused_groups.Network((large,), 0)) == 20
 
 
 def test_a_finished_table_is_only_extended_when_asked(content, tmp_path) -> None:

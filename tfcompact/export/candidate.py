@@ -39,6 +39,7 @@ def int8_file(model: Model) -> bytes:
     from tfcompact.compress.quantization.plan import rounding_plan
     from tfcompact.compress.quantization.prepare import prepare
     from tfcompact.compress.quantization.rounded_layers import exact_weights, rounded_layers
+    from tfcompact.models.layers import ChannelShift
 
     rng = np.random.default_rng(0)
     noise = rng.uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)
@@ -52,8 +53,9 @@ def int8_file(model: Model) -> bytes:
         ranges[name] = SIGMOID if is_sigmoid else (-end, end)
     set_ranges(qat, ranges)
     for layer in rounded_layers(qat):
-        for bias in exact_weights(layer)[1:]:  # the converter drops one of zeros, which a trained network has not
-            bias.assign(rng.normal(0, 0.1, bias.shape))
+        added = exact_weights(layer)[0 if isinstance(layer.layer, ChannelShift) else 1 :]
+        for numbers in added:  # the converter drops an addition of zeros, which a trained network has not
+            numbers.assign(rng.normal(0, 0.1, numbers.shape))
     calibration = np.zeros((1, *model.input_shape[1:]), np.float32)
     return converter.convert(shipped(qat), "int8", calibration)
 

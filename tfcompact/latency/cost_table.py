@@ -12,8 +12,9 @@ copies of one tiny operator. Nothing is fitted to whole networks. An operator's 
 What is priced are the parts of a file (`tflite.fused_groups`): operators, or several that XNNPACK makes one of. A
 table of an emulated processor counts instructions and can never say ms.
 
-Where the sum errs: alone, an operator finds its weights in the caches. In a network whose weights exceed them it does
-not, and takes longer than a table in ms says; instructions know no caches.
+Alone, an operator finds its weights in the nearest cache; in a network they have to be fetched. `Fetching` says what
+a byte costs then: in a network that is run over and over, whose weights are in the caches as far as they go, and in
+one that is run between other work. A prediction is of the first unless asked otherwise. Instructions know no caches.
 
 No TensorFlow here.
 """
@@ -47,6 +48,38 @@ class Alone(NamedTuple):
 
     cost: float
     delegated: bool
+
+
+@dataclass(frozen=True)
+class Fetching(Record):
+    """What it costs to fetch a byte of weights, in the setting's unit.
+
+    `again`: pairs of how many bytes of weights a network has and what each costs where it is run over and over, the
+    bytes rising. `between`: what each costs, however many, where other work comes between two runs; None where the
+    device cannot tell.
+    """
+
+    again: tuple[tuple[int, float], ...] = ()
+    between: float | None = None
+
+    def __post_init__(self) -> None:
+        costs = [cost for _, cost in self.again] + ([] if self.between is None else [self.between])
+        for cost in costs:
+            if not _is_cost(cost):
+                raise UserError(f"latency table: the cost of a byte must be finite and not negative, not {cost!r}")
+
+    def of_a_byte(self, weights: int) -> float:
+        """The cost of a byte in a network with so many bytes of weights that is run over and over."""
+        if not self.again:
+            return 0.0
+        sizes, costs = zip(*self.again, strict=True)
+        return float(np.interp(weights, sizes, costs))
+
+    @classmethod
+    def _decode(cls, name: str, value: Any) -> Any:
+        if name == "again":
+            return tuple((int(size), cost) for size, cost in value)
+        return super()._decode(name, value)
 
 
 @dataclass(frozen=True)
@@ -110,6 +143,7 @@ class Table(Record):
     invoke: float
     partition: float
     alone: dict[str, Alone] = field(default_factory=dict)
+    fetching: Fetching = Fetching()
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -119,14 +153,22 @@ class Table(Record):
             ("partition", self.partition),
             *((key, row.cost) for key, row in self.alone.items()),
         ):
-            if not _is_number(cost) or not math.isfinite(cost) or cost < 0:
+            if not _is_cost(cost):
                 raise UserError(f"latency table: the cost of {name} must be finite and not negative, not {cost!r}")
 
-    def predict(self, network: flatbuffer.Source | Network, *, name: str = "the network") -> float:
+    def predict(
+        self, network: flatbuffer.Source | Network, *, between: bool = False, name: str = "the network"
+    ) -> float:
         """The cost of one inference, in `setting.unit`, of a file (path or content) or of what `read` gave for it.
 
-        Raises `UserError` where an operator is not in the table, with the command that adds it.
+        It is that of a network that is run over and over; with `between`, of one that is run between other work.
+        Raises `UserError` where an operator is not in the table, with the command that adds it, and where the table
+        does not know what comes between.
         """
+        if between and self.fetching.between is None:
+            raise UserError(
+                f"the latency table of {self.setting.device.name} does not say what other work between runs costs"
+            )
         if isinstance(network, Path | str):
             name = str(network)
         read_network = network if isinstance(network, Network) else read(network, self.setting.delegate)
@@ -139,7 +181,14 @@ class Table(Record):
                 f"{self.setting.options}"
             )
         partitions = read_network.partitions
-        return self.invoke + self.partition * partitions + sum(map(self.cost, read_network.configurations))
+        operators = sum(map(self.cost, read_network.configurations))
+        return self.invoke + self.partition * partitions + operators + self._fetched(read_network, between)
+
+    def _fetched(self, network: Network, between: bool) -> float:
+        """What fetching the weights adds: what a byte costs in the network, less what it does alone."""
+        sizes = [weight_bytes(configuration) for configuration in network.configurations]
+        rate = self.fetching.between if between else self.fetching.of_a_byte(sum(sizes))
+        return sum(size * ((rate or 0.0) - self.fetching.of_a_byte(size)) for size in sizes)
 
     def cost(self, configuration: str) -> float:
         """What the operator adds to a network, in `setting.unit`: without its overhead alone, and not below 0."""
@@ -159,6 +208,8 @@ class Table(Record):
     def _decode(cls, name: str, value: Any) -> Any:
         if name == "setting":
             return Setting.from_json(value)
+        if name == "fetching":
+            return Fetching.from_json(value)
         if name == "alone":
             return {key: _row(key, row) for key, row in value.items()}
         return super()._decode(name, value)
@@ -199,8 +250,21 @@ def _row(key: str, row: Any) -> Alone:
     return Alone(**row)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_cost(value: Any) -> bool:
+    """Whether it is a number that a cost may be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def weight_bytes(configuration: str) -> int:
+    """The bytes of an operator's constants: kernel, bias and whatever else the file holds for it."""
+    sizes = (
+        np.dtype(kind).itemsize * math.prod(int(size) for size in shape.split(",") if size)
+        for kind, shape in _CONSTANT.findall(configuration)
+    )
+    return sum(sizes)
+
+
+_CONSTANT = re.compile(r"const ([a-z]+\d*)[/a-z]*\[([\d,]*)\]")
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -9,11 +9,11 @@ import contextlib
 import importlib.metadata
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -29,11 +29,13 @@ from tfcompact.measure.measurer import Log, quiet
 from tfcompact.options import opt, require
 from tfcompact.records import backends
 from tfcompact.records.device import DeviceKind
-from tfcompact.tflite.runtime import open_interpreter
+from tfcompact.tflite.runtime import Interpreter, open_interpreter
 
 ROUNDS = 5
 ROUND_MS = 4.0  # timed ms of one file in one round, within the bounds below
 FEWEST, MOST = 5, 50
+OTHER_WORK = 32 << 20
+"""Bytes that other work reads and writes before a run: more than a core keeps for itself."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class Meter(Protocol):
     def costs(self, files: Sequence[Path]) -> list[float]:
         """The cost of one inference of each file, in `setting.unit`."""
 
+    def costs_between(self, files: Sequence[Path]) -> list[float] | None:
+        """The same where other work comes between two runs; None where that cannot be arranged."""
+
 
 class HostMeter:
     """Times files on this machine, in turns: the lowest of `ROUNDS` medians, in ms.
@@ -123,12 +128,25 @@ class HostMeter:
 
     def costs(self, files: Sequence[Path]) -> list[float]:
         """The lowest median of one inference of each file in ms."""
-        loaded = [open_interpreter(file, self.setting.threads, self.setting.delegate) for file in files]
+        return self._lowest(files, _median_ms)
+
+    def costs_between(self, files: Sequence[Path]) -> list[float]:
+        """The same where `OTHER_WORK` bytes are read and written before each run."""
+        others = np.zeros(OTHER_WORK, np.uint8)
+
+        def between(interpreter: Interpreter) -> float:
+            return _median_ms(interpreter, before=lambda: others.__iadd__(1))
+
+        return self._lowest(files, between)
+
+    def _lowest(self, files: Sequence[Path], median: Callable[[Interpreter], float]) -> list[float]:
+        """The lowest of `ROUNDS` medians of each file, in turns."""
+        loaded = [open_interpreter(file.read_bytes(), self.setting.threads, self.setting.delegate) for file in files]
         for interpreter in loaded:
             for detail in interpreter.get_input_details():
                 interpreter.set_tensor(detail["index"], noise(detail["shape"], detail["dtype"]))
             interpreter.invoke()
-        rounds = [[_median_ms(interpreter) for interpreter in loaded] for _ in range(ROUNDS)]
+        rounds = [[median(interpreter) for interpreter in loaded] for _ in range(ROUNDS)]
         return [min(times) for times in zip(*rounds, strict=True)]
 
 
@@ -156,12 +174,16 @@ class ProxyMeter:
         with ThreadPoolExecutor(os.cpu_count() or 1) as workers:
             return [float(number) for number in workers.map(count, files)]
 
+    def costs_between(self, files: Sequence[Path]) -> None:  # noqa: ARG002
+        """None: instructions know no caches."""
 
-def _median_ms(interpreter: Any) -> float:
-    """The median of one round, after an untimed run that fills the caches."""
+
+def _median_ms(interpreter: Interpreter, before: Callable[[], object] = lambda: None) -> float:
+    """The median of one round, after an untimed run that fills the caches. `before` goes before each timed run."""
     interpreter.invoke()
     times: list[int] = []
     while len(times) < FEWEST or (len(times) < MOST and sum(times) < ROUND_MS * 1e6):
+        before()
         start = time.perf_counter_ns()
         interpreter.invoke()
         times.append(time.perf_counter_ns() - start)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tfcompact.errors import UserError
 from tfcompact.latency import cost_table
-from tfcompact.latency.cost_table import Alone, Setting, Table
+from tfcompact.latency.cost_table import Alone, Fetching, Setting, Table
 from tfcompact.latency.meters import Meter
-from tfcompact.latency.probe_files import chain
+from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions
 from tfcompact.measure.exclusive import exclusive
 from tfcompact.measure.measurer import Log
 from tfcompact.tflite import fused_groups
@@ -24,6 +24,8 @@ from tfcompact.tflite import fused_groups
 CHAIN = 8
 """Operators of the longer of the two files from which the overheads are found."""
 OVERHEAD_REPEATS = 3
+FETCHED = (1, 2, 4, 8, 16, 32, 64)
+"""Convolutions of the files that the cost of fetching weights is found with, up to 17 MB of them."""
 
 
 def networks_of(out: Path) -> Path:
@@ -52,6 +54,8 @@ def make_table(
         table = _known(partial, meter.setting, True) or known or _started(meter)
         if known is not None:  # an interrupted call may have begun before another extended the table
             table = dataclasses.replace(table, alone=known.alone | table.alone)
+        if table.fetching == Fetching():
+            table = dataclasses.replace(table, fetching=_fetching(meter))
         table.save(partial)
         for network, content in networks:
             table = _extended(table, network, content, meter, partial, log)
@@ -100,6 +104,30 @@ def _started(meter: Meter) -> Table:
     ]
     invoke = overheads[-1]
     return Table(cost_table.SCHEMA, meter.setting, invoke, max(0.0, overheads[0] - invoke))
+
+
+def _fetching(meter: Meter) -> Fetching:
+    """What fetching a byte of weights costs.
+
+    Chains of convolutions with more and more weights say so: what a further convolution takes in each, beyond what it
+    does in the shortest, whose weights are in the nearest cache.
+    """
+    if meter.setting.unit != "ms" or meter.setting.delegate != "xnnpack":
+        return Fetching()
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [Path(scratch) / f"{count}.tflite" for count in FETCHED]
+        for file, count in zip(files, FETCHED, strict=True):
+            file.write_bytes(convolutions(count))
+        again = [min(each) for each in zip(*(meter.costs(files) for _ in range(OVERHEAD_REPEATS)), strict=True)]
+        between = meter.costs_between(files[-1:])
+    one, two = again[:2]
+    near = two - one  # one convolution whose weights are in the nearest cache
+
+    def of_a_byte(cost: float, count: int) -> float:
+        return max(0.0, float(cost - one - near * (count - 1)) / ((count - 1) * WEIGHTS))
+
+    rates = [(count * WEIGHTS, of_a_byte(cost, count)) for cost, count in zip(again[1:], FETCHED[1:], strict=True)]
+    return Fetching(tuple(rates), of_a_byte(between[0], FETCHED[-1]) if between else None)
 
 
 def _known(path: Path, setting: Setting, extend: bool) -> Table | None:

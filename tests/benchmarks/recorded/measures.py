@@ -22,6 +22,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "instructions": (*CONVERTED, "measure"),
     "kernels": CONVERTED,
     "kill_and_resume": ("data", "models", "training", "stages", "runs"),
+    "zoo_prediction": (*CONVERTED, "latency", "tflite", "measure"),
     "latency_prediction": (*CONVERTED, "latency", "tflite", "measure"),
     "layers": (*TRAINED, "sensitivity"),
     "leaderboard": TRAINED,

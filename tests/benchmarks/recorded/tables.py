@@ -157,6 +157,20 @@ TABLES: dict[str, dict[str, Columns]] = {
     "kill_and_resume": {
         "rows": (words("what", "what"), words("epochs done", "epochs_done"), words("weights", "weights"))
     },
+    "zoo_prediction": {
+        "rows": (
+            words("network", "network"),
+            number("weights MB", "weights_mb", ".2f"),
+            number("over and over ms", "again_ms", ".2f"),
+            number("predicted", "again_predicted", ".2f"),
+            number("error %", "again_error", "+.1f"),
+            number("operators alone %", "again_plain_error", "+.1f"),
+            number("in turns ms", "between_ms", ".2f"),
+            number("predicted", "between_predicted", ".2f"),
+            number("error %", "between_error", "+.1f"),
+            number("operators alone %", "between_plain_error", "+.1f"),
+        )
+    },
     "latency_prediction": {
         "rows": (
             *(words("device", "device"), words("unit", "unit"), number("operators in table", "operators", "d")),
