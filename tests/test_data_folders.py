@@ -72,7 +72,7 @@ def test_every_suffix_counts_and_nothing_else_does(tmp_path, opened):
     images = opened(root)
     assert images.classes == ("a", "b")
     assert sum(images.sizes.values()) == 24 + 6
-    assert images.notes == ("ignored files that are not bmp/gif/jpeg/jpg/png/webp: .heic (1), .txt (1)",)
+    assert images.notes == ("ignored files that are not bmp/gif/jfif/jpe/jpeg/jpg/png/webp: .heic (1), .txt (1)",)
 
 
 def test_opening_does_not_import_tensorflow(tmp_path):
@@ -208,6 +208,98 @@ def test_a_class_name_must_fit_in_a_line_of_labels(tmp_path, opened):
     assert "class folder 'b\\nc' has a control character in its name; rename it" in refusal(opened, root)
     (root / "b\nc").rename(root / "Gänseblümchen (weiß)")
     assert opened(root).classes == ("Gänseblümchen (weiß)", "a")
+
+
+def test_names_of_classes_are_those_of_people(tmp_path, opened):
+    names = ["گل\u200cرز", "ශ්\u200dරී", "バラ", "« Églantier »", "gül\u00a0beyaz", "👩\u200d🌾", "x" * 250]
+    root = classes(tmp_path / "photos", *names)
+    assert set(opened(root).classes) == set(names)
+    for bad in ("a\u2028b", "a\u2029b", "a\x85b", "a\x7fb"):
+        odd = classes(tmp_path / "odd", "plain", bad)
+        assert "has a control character in its name" in refusal(opened, odd)
+        shutil.rmtree(odd)
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path, opened):
+    composed, decomposed = "\u00e9glantier", "e\u0301glantier"
+    root = classes(tmp_path / "photos", composed, "rose")
+    classes(root, decomposed, start=900)
+    images = opened(root)
+    assert images.classes == ("rose", composed)
+    assert sum(images.sizes.values()) == 36
+
+
+def test_split_folders_go_by_many_names(tmp_path, opened):
+    for i, (train, validation, test) in enumerate(
+        [("Train", "valid", "Testing"), ("training", "Validation", "TEST"), ("train", "val", "test")]
+    ):
+        root = tmp_path / str(i)
+        classes(root / train, "a", "b", count=20)
+        classes(root / validation, "a", "b", count=3, start=500)
+        classes(root / test, "a", "b", count=4, start=700)
+        assert opened(root).sizes == {"train": 40, "validation": 6, "test": 8}
+
+
+def test_images_in_a_split_itself_are_of_no_class(tmp_path, opened):
+    root = tmp_path / "kaggle"
+    classes(root, "train", "test", count=20)
+    assert refusal(opened, root) == (
+        f"{root} has its images in train/ itself, so nothing says of which class each is; put them in train/CLASS/"
+    )
+    shutil.rmtree(root / "train")
+    classes(root / "train", "a", "b", count=30)
+    images = opened(root)
+    assert images.classes == ("a", "b")
+    assert sum(images.sizes.values()) == 60
+    assert images.notes == (f"not read: 20 images in {root}/test itself, which are of no class",)
+
+
+def test_a_folder_further_down_is_named(tmp_path, opened):
+    root = tmp_path / "down loads"
+    classes(root / "flower_photos", "a", "b")
+    (root / "flower_photos.tgz").write_bytes(b"archive")
+    expected = f"give the folder they are in: --data '{root}/flower_photos'"
+    assert refusal(opened, root).endswith(expected)
+    classes(root / "animals", "cat", "dog")
+    assert f"--data '{root}/animals' (and 1 more)" in refusal(opened, root)
+    deep = tmp_path / "deep"
+    classes(deep / "x" / "data", "train")
+    shutil.rmtree(deep / "x" / "data" / "train")
+    classes(deep / "x" / "data" / "train", "a", "b")
+    assert f"--data {deep}/x/data" in refusal(opened, deep)
+
+
+def test_a_class_of_other_files_is_told_with_their_number(tmp_path, opened):
+    root = classes(tmp_path / "photos", "a", "b")
+    (root / "c").mkdir()
+    for i in range(3):
+        (root / "c" / f"IMG_{i}.HEIC").write_bytes(b"x")
+    (root / "c" / "x.tif").write_bytes(b"x")
+    assert "class folder c of" in refusal(opened, root)
+    assert "only files of other kinds: 3 .heic, 1 .tif; convert them to JPEG" in refusal(opened, root)
+
+
+def test_a_folder_called_like_an_image_is_no_image(tmp_path, opened):
+    root = classes(tmp_path / "photos", "a", "b")
+    (root / "a" / "album.png").mkdir()
+    assert sum(opened(root).sizes.values()) == 24
+
+
+def test_copies_of_a_placeholder_are_told(tmp_path, opened):
+    root = classes(tmp_path / "photos", "a", "b", count=30)
+    for i in range(20):
+        shutil.copy(root / "a/0.png", root / f"a/copy{i:02d}.png")
+    (note,) = opened(root).notes
+    assert note.startswith("21 copies of one image, perhaps a placeholder: ")
+
+
+def test_photographs_without_their_end_are_told(tmp_path, opened):
+    root = classes(tmp_path / "photos", "a", "b")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(root / "a/x.jpg")
+    (root / "a/x.jpg").write_bytes((root / "a/x.jpg").read_bytes()[:-2])
+    expected = (f"1 without their last bytes, taken since every row is there: {root}/a/x.jpg",)
+    assert opened(root).notes == expected
+    assert opened(root).notes == expected  # from what is remembered of the folder, too
 
 
 def test_split_folders_that_contradict_each_other(tmp_path, opened):

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfcompact.data import images
+from tfcompact.data import image_files
 from tfcompact.data.images import decode, fit_square, normalize, stretch, verify
 from tfcompact.errors import UnreadableImage
 from tfcompact.records.artifact import Normalization
@@ -53,7 +55,7 @@ def test_exif_orientation_is_undone(orientation, tmp_path):
     file = tmp_path / "turned.jpg"
     Image.fromarray(np.ascontiguousarray(stored)).save(file, quality=100, subsampling=0, exif=exif)
     assert difference(decode(file), SCENE) <= 4
-    assert verify(file)[1:] == SCENE.shape[:2]
+    assert verify(file)[1:] == (*SCENE.shape[:2], False)
 
 
 def test_broken_exif_does_not_hide_the_pixels():
@@ -223,6 +225,116 @@ def test_normalization_is_one_formula_for_arrays_and_tensors():
 
 
 def test_formats_without_a_decoder_here_are_not_tried():
-    assert "EPS" not in images.FORMATS  # Pillow would start Ghostscript for it
+    assert "EPS" not in image_files.FORMATS  # Pillow would start Ghostscript for it
     with pytest.raises(UnreadableImage):
         decode(encoded(Image.fromarray(SCENE), "TIFF"))
+
+
+PHOTO = np.random.default_rng(3).integers(0, 256, (120, 168, 3)).astype(np.uint8)
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "photos"
+
+
+@pytest.mark.parametrize("missing", [1, 2, 8])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_jpeg_without_its_end_is_taken_where_every_row_is_there(missing, options, tmp_path):
+    whole = encoded(Image.fromarray(PHOTO), "JPEG", quality=80, **options)
+    file = tmp_path / "cut.jpg"
+    file.write_bytes(whole[:-missing])
+    assert difference(decode(file)[:-16], decode(whole)[:-16]) == 0
+    assert verify(file)[1:] == (*PHOTO.shape[:2], True)
+    assert decode(file, at_least=50).shape == decode(whole, at_least=50).shape
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_a_jpeg_that_lacks_rows_is_truncated(share, options):
+    whole = encoded(Image.fromarray(PHOTO), "JPEG", quality=80, **options)
+    with pytest.raises(UnreadableImage, match="truncated"):
+        decode(whole[: int(share * len(whole))])
+
+
+def chunk(kind: bytes, content: bytes, *, crc: int | None = None) -> bytes:
+    """A part of a PNG."""
+    checked = zlib.crc32(kind + content) if crc is None else crc
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checked)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"tEXt", b"no separator", crc=7),
+        chunk(b"pHYs", b"short"),
+        chunk(b"acTL", b""),
+        chunk(b"vPAg", bytes(10), crc=7),
+    ],
+    ids=["text", "international text", "profile", "damaged text", "damaged size", "animation", "unknown"],
+)
+def test_what_no_pixel_of_a_png_needs_may_be_anything(part):
+    data = encoded(Image.fromarray(SCENE), "PNG")
+    with_part = data[:33] + part + data[33:]
+    np.testing.assert_array_equal(decode(with_part), SCENE)
+
+
+def test_a_jpeg_of_too_many_pixels_is_decoded_smaller():
+    data = encoded(Image.fromarray(PHOTO), "JPEG", quality=90)
+    small = decode(data, max_pixels=PHOTO.shape[0] * PHOTO.shape[1] // 3)
+    assert small.shape == (60, 84, 3)
+    assert abs(float(small.mean()) - float(PHOTO.mean())) < 2
+    with pytest.raises(UnreadableImage, match=r"168 x 120: more than 0 million pixels"):
+        decode(data, max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    ("largest", "white"), [(255, 255), (1023, 1023), (4095, 4095), (4096, 65535), (65535, 65535)]
+)
+def test_sixteen_bits_may_hold_fewer(largest, white):
+    values = np.linspace(0, largest, 64).round().astype(np.uint16).reshape(8, 8)
+    seen = decode(encoded(Image.fromarray(values), "PNG"))
+    assert difference(seen[..., 0], (values * 255.0 / white).round()) <= 1
+
+
+def test_scans_of_a_jpeg_are_bounded(monkeypatch):
+    data = encoded(Image.fromarray(PHOTO), "JPEG", progressive=True)
+    assert decode(data).shape == PHOTO.shape
+    monkeypatch.setattr(image_files, "MAX_SCANNED", 9 * PHOTO.shape[0] * PHOTO.shape[1])
+    with pytest.raises(UnreadableImage, match="scans of 0 million pixels; save it again"):
+        decode(data)
+    monkeypatch.setattr(image_files, "MAX_SCANNED", 10**9)
+    monkeypatch.setattr(image_files, "MAX_COEFFICIENTS", 1000)
+    with pytest.raises(UnreadableImage, match="168 x 120, progressive; save it again"):
+        decode(data)
+
+
+def test_nothing_is_said_of_broken_exif(tmp_path):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0"
+    file = tmp_path / "x.jpg"
+    file.write_bytes(encoded(Image.fromarray(SCENE), "JPEG", exif=exif))
+    code = f"from pathlib import Path; from tfcompact.data.images import decode; decode(Path({str(file)!r}))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (child.stdout, child.stderr) == ("", "")
+
+
+TAKEN = {
+    "no_eoi_x.jpg": (256, 383, 3),
+    "last_bytes_cut_x.jpg": (256, 383, 3),
+    "png_big_text_x.png": None,
+    "png_big_icc_x.png": None,
+    "exif_bad_x.jpg": (256, 383, 3),
+    "mp50_IMG_50MP.jpg": (3072, 4096, 3),
+    "mp108_IMG_108MP.jpg": (4500, 6000, 3),
+    "px_1xN_b.png": (1, 3000, 3),
+    "png16_12bit_x.png": (64, 80, 3),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_photographs_of_phones_and_of_public_sets_are_taken(name):
+    if not CASES.is_dir():
+        pytest.skip(f"{CASES} is not there")
+    seen = decode(CASES / name)
+    assert TAKEN[name] in (None, seen.shape)
+    assert seen.max() > 100
+    assert fit_square(seen, 32).shape == (32, 32, 3)

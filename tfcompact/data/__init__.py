@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| images | one file to pixels, safely; the evaluation transform; normalization. No TensorFlow |
+| image_files, images | one file to pixels, safely; the evaluation transform; normalization. No TensorFlow |
 | folders, bundled, tfds, imagenet | where images come from; each gives a `collection.Collection` |
 | verified | every file decoded once, and remembered |
 | splits | train, validation, test by content hash |
@@ -21,7 +21,7 @@ from tfcompact.data.augment import NO_AUGMENT, Augment
 from tfcompact.data.bundled import SETS, open_bundled
 from tfcompact.data.cache import MAX_BYTES
 from tfcompact.data.folders import LAYOUT, open_folder
-from tfcompact.data.images import escape
+from tfcompact.data.image_files import escape
 from tfcompact.data.imageset import ImageSet
 from tfcompact.data.tfds import PREFIX, open_tfds
 from tfcompact.errors import UserError, suggestion

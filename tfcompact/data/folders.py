@@ -1,21 +1,33 @@
-"""Folders of photographs: `CLASS/*.jpg`, or the same below `train/`, `val/` (or `validation/`) and `test/`."""
+"""Folders of photographs: `CLASS/*.jpg`, or the same below `train/`, `val/` and `test/`, or their other names.
+
+A class is called what its folder is, in Unicode's composed form (NFC): a name looks the same in the other one.
+"""
 
 from __future__ import annotations
 
 import collections
 import os
+import shlex
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tfcompact.data.collection import Collection
-from tfcompact.data.images import SUFFIXES, Pixels, decode, escape
+from tfcompact.data.image_files import SUFFIXES, escape
+from tfcompact.data.images import Pixels, decode
 from tfcompact.data.splits import Split
 from tfcompact.data.verified import Seen, scan, sha256
 from tfcompact.errors import UnreadableImage, UserError
 
-SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+SPLIT_FOLDERS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What the folder of a split may be called, in small letters or not."""
+DEEPEST = 3  # folders below the one that was given in which one that would do is looked for
 LAYOUT = "one folder per class: CLASS/*.jpg"
 SKIP = "remove it, or pass --skip-unreadable"
 SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
@@ -30,8 +42,8 @@ def open_folder(
     images, an unreadable file (unless skipped).
     """
     found = _Found(root)
-    if not found.files:
-        raise UserError(f"{escape(root)} has no images{found.remark}; put them in {LAYOUT}")
+    if not found.files or not all(found.by_folder.values()):
+        _check_layout(root, found)
     classes = sorted({folder for folder, _ in found.files.values()})
     _check_classes(root, classes, found)
     good, remarks = readable(root, sorted(found.files), cache, found.bad, skip_unreadable=skip_unreadable)
@@ -61,7 +73,10 @@ def readable(
         more = f" ({len(bad) - 1} more like it)" if len(bad) > 1 else ""
         raise UserError(f"{bad[0]}{more}; {SKIP}")
     good = [(path, seen) for path, seen in zip(paths, results, strict=True) if isinstance(seen, Seen)]
-    return good, [f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}:", *bad] if bad else []
+    remarks = [f"skipped {len(bad)} unreadable file{'s' * (len(bad) > 1)}:", *bad] if bad else []
+    if cut := [path for path, seen in good if seen.cut]:
+        remarks.append(f"{len(cut)} without their last bytes, taken since every row is there: {_some(cut)}")
+    return good, remarks
 
 
 def collection(
@@ -137,7 +152,8 @@ class _Found:
         """What was there instead of images."""
         if self.loose:
             return f" in class folders, but {self.loose} beside them"
-        return f", only {', '.join(sorted(self.others))} files" if self.others else ""
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(self.others.items()))
+        return f", only {kinds}" if self.others else ""
 
     def _folders(self, parent: Path) -> list[Path]:
         """The folders in a folder; links that lead back are told as bad."""
@@ -152,10 +168,22 @@ class _Found:
     def _split_folders(self, folders: dict[str, Path]) -> list[tuple[Path, Split | None]]:
         """The split folders, or nothing where `train` is missing or is itself a class full of images."""
         named = {name: path for name, path in folders.items() if name.lower() in SPLIT_FOLDERS}
-        train = next((path for name, path in named.items() if name.lower() == "train"), None)
-        if train is None or any(path.suffix.lower() in SUFFIXES for path in _entries(train)):
+        train = next((path for name, path in named.items() if SPLIT_FOLDERS[name.lower()] == "train"), None)
+        if train is None:
             return []
-        found = [(path, SPLIT_FOLDERS[name.lower()]) for name, path in sorted(named.items())]
+        if _images_in(train):
+            if len(folders) == len(named) > 1 and not any(self._folders(train)):
+                raise UserError(
+                    f"{escape(train.parent)} has its images in {train.name}/ itself, so nothing says of which class "
+                    f"each is; put them in {train.name}/CLASS/"
+                )
+            return []
+        found = []
+        for name, path in sorted(named.items()):
+            if loose := [] if self._folders(path) else _images_in(path):
+                self.notes.append(f"not read: {len(loose)} images in {escape(path)} itself, which are of no class")
+            else:
+                found.append((path, SPLIT_FOLDERS[name.lower()]))
         self.splits = [split for _, split in found]
         if strange := sorted(set(folders) - set(named)):
             raise UserError(
@@ -169,23 +197,75 @@ class _Found:
 
     def _class(self, folder: Path, given: Split | None) -> None:
         """Notes what the folder of a class holds."""
-        self.by_folder[folder.name] += 0
+        name = unicodedata.normalize("NFC", folder.name)
+        self.by_folder[name] += 0
         for path in _entries(folder):
-            if path.suffix.lower() in SUFFIXES:
-                self.files[path] = (folder.name, given)
-                self.by_folder[folder.name] += 1
+            if path.suffix.lower() in SUFFIXES and not (path.is_dir() and not path.is_symlink()):
+                self.files[path] = (name, given)
+                self.by_folder[name] += 1
             elif path.is_dir() and not path.is_symlink():
                 self.notes.append(f"{escape(path)} is not read: a class folder holds its images directly")
             elif path.name.lower() not in SYSTEM_FILES:
                 self.others[path.suffix.lower()] += 1
 
 
+def _check_layout(root: Path, found: _Found) -> None:
+    """Raises `UserError` for a folder without images, or with a class without: with another that would do, if any."""
+    better = _better(root)
+    if better is not None:
+        more = f" (and {len(better) - 1} more)" if len(better) > 1 else ""
+        raise UserError(
+            f"{escape(root)} has its class folders one level down; give the folder they are in: "
+            f"--data {shlex.quote(str(better[0]))}{more}"
+        )
+    if not found.files:
+        raise UserError(f"{escape(root)} has no images{found.remark}; put them in {LAYOUT}")
+    empty = min(name for name, count in found.by_folder.items() if not count)
+    kinds = collections.Counter(path.suffix.lower() for path in _entries(root / empty) if path.is_file())
+    if kinds:
+        instead = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in sorted(kinds.items()))
+        raise UserError(
+            f"class folder {escape(empty)} of {escape(root)} has no images that are read, only files of other kinds: "
+            f"{instead}; convert them to JPEG, or remove the folder"
+        )
+    raise UserError(f"class folder {escape(empty)} of {escape(root)} has no images; add some or remove it")
+
+
+def _better(root: Path) -> list[Path] | None:
+    """The uppermost folders below `root` that hold class folders; None where it does itself, or none does."""
+    level = [root]
+    for _ in range(DEEPEST):
+        level = [folder for parent in level for folder in _plain_folders(parent)]
+        if better := [folder for folder in level if sum(bool(_images_in(f)) for f in _plain_folders(folder)) > 1]:
+            return better
+    return None
+
+
+def _plain_folders(parent: Path) -> list[Path]:
+    """The folders in a folder that are no links."""
+    return [path for path in _entries(parent) if path.is_dir() and not path.is_symlink()]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images directly in a folder."""
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+
+
+def _some(paths: Sequence[Path], shown: int = 3) -> str:
+    """A few of the paths by name, and how many more."""
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return ", ".join(escape(path) for path in paths[:shown]) + more
+
+
+def _in_a_line(character: str) -> bool:
+    """Whether a label file can hold it: one name a line, in UTF-8."""
+    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
+
+
 def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
-    """Raises `UserError` for a class that has no image, or none in a split, and where there is but one class."""
-    if odd := [name for name in classes if not name.isprintable()]:  # labels.txt holds one name a line, in UTF-8
+    """Raises `UserError` for a name that is no line, a class that has no image in a split, and for a single class."""
+    if odd := [name for name in classes if not all(map(_in_a_line, name))]:
         raise UserError(f"class folder {odd[0]!r} has a control character in its name; rename it")
-    if empty := sorted(name for name, count in found.by_folder.items() if not count):
-        raise UserError(f"class folder {escape(empty[0])!s} of {escape(root)} has no images; add some or remove it")
     if len(classes) < 2:
         raise UserError(
             f"{escape(root)} has one class, {classes[0]!r}; add a folder of another: a classifier tells two apart"

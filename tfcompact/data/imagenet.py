@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tfcompact.data.collection import Collection
 from tfcompact.data.folders import collection, readable
-from tfcompact.data.images import SUFFIXES, escape
+from tfcompact.data.image_files import SUFFIXES, escape
 from tfcompact.data.splits import INTERVALS, Split, position
 from tfcompact.errors import UserError
 

@@ -7,19 +7,14 @@ an accuracy or shows a prediction goes through it, so that Keras, the exported f
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
-import stat
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
-from tfcompact.errors import UnreadableImage
+from tfcompact.data.image_files import JPEG, MAX_PIXELS, bytes_of, named, opened, whole
 from tfcompact.frameworks import Tensor
 from tfcompact.records.artifact import Normalization
 
@@ -27,14 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 Values = TypeVar("Values", np.ndarray, Tensor)
 """An array, or a tensor."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # JPEG: with the MPO that some phones write into a .jpg
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 256_000_000
-
-# Pillow only warns between its own limit (89 million pixels) and twice that. Ours is lower, so a warning from it
-# always means a refusal here; as an exception it arrives before a pixel is decoded and prints nothing.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+STRIP = 1 << 20  # pixels that are converted at a time
 
 
 def decode(
@@ -43,30 +31,42 @@ def decode(
     """The image as `uint8 [h, w, 3]`: upright, RGB, transparency on white, the first frame of an animation.
 
     With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size while its short side stays at least that
-    many px: all that a crop of that resolution needs. `name` is what errors call a source given as bytes.
+    many px: all that a crop of that resolution needs. One of more than `max_pixels` is in any case. `name` is what
+    errors call a source given as bytes. At most 400 MB are taken beyond the file's own bytes.
     Raises `UnreadableImage` with one line that names the file and what is wrong, but no remedy: the caller knows
     whether that is removing a file or choosing another.
     """
-    with _named(source, name), _opened(_bytes(source), max_pixels) as image:
-        if at_least is not None:
-            image.draft(image.mode, (at_least, at_least))
-        image.load()
-        return np.array(_on_white(_upright(image)))
+    with named(source, name):
+        data = bytes_of(source)
+        with opened(whole(data), max_pixels, at_least) as (image, _, _):
+            image.load()
+            pixels, turn = _pixels(image), _turn(image)
+            image.close()
+            return _turned(pixels, turn)
 
 
-def verify(source: Path) -> tuple[bytes, int, int]:
-    """The file's bytes, and the height and width in px of the upright image, once all of it was found to decode.
+class Verified(NamedTuple):
+    """What is known of a file that decodes: its bytes, height and width in px of the upright image, and whether its
+    end is missing, though every row is there."""
 
-    Raises `UnreadableImage` as `decode` does.
-    """
-    with _named(source), _opened(data := _bytes(source), MAX_PIXELS) as image:
-        width, height = image.size
-        image.draft(image.mode, (32, 32))  # meets every byte, yet computes an eighth of a JPEG's rows and columns
-        image.load()
-        if _turn(image) in _SIDEWAYS:
-            width, height = height, width
-        _on_white(image)
-        return data, height, width
+    data: bytes
+    height: int
+    width: int
+    cut: bool
+
+
+def verify(source: Path) -> Verified:
+    """The file's bytes and size, once all of it was found to decode. Raises `UnreadableImage` as `decode` does."""
+    with named(source):
+        data = bytes_of(source)
+        decoded = whole(data)
+        # At an eighth of its size every byte of a JPEG is met, yet few of its rows and columns are computed.
+        with opened(decoded, MAX_PIXELS, 32) as (image, width, height):
+            image.load()
+            if _turn(image) in _SIDEWAYS:
+                width, height = height, width
+            _pixels(image)
+            return Verified(data, height, width, data.startswith(JPEG) and decoded is not data)
 
 
 def fit_square(image: Pixels, px: int) -> Pixels:
@@ -95,69 +95,6 @@ def normalize(pixels: Values, normalization: Normalization) -> Values:
     return (pixels - np.array(normalization.mean, np.float32)) / np.array(normalization.std, np.float32)
 
 
-def escape(path: Path | str) -> str:
-    """The path as it can stand in one line: quoted and escaped where it holds newlines or control characters."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
-_REASONS = {
-    errno.EACCES: "permission denied; chmod u+r gives it back",
-    errno.EPERM: "permission denied",
-    errno.ELOOP: "a symbolic link that leads to itself",
-    errno.ENOENT: "a symbolic link to nothing, or removed meanwhile",
-}
-
-
-def _bytes(source: Path | bytes) -> bytes:
-    """The content of a file, or of what was given as bytes. Raises `UnreadableImage` without its name."""
-    if isinstance(source, bytes):
-        return source
-    try:
-        status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
-            raise UnreadableImage("a folder, pipe or device with the name of an image")
-        if status.st_size > MAX_BYTES:
-            raise UnreadableImage(f"{status.st_size / 1e6:,.0f} MB, more than the {MAX_BYTES / 1e6:.0f} allowed")
-        return source.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(_REASONS.get(error.errno or 0, error.strerror or "cannot be read")) from None
-
-
-@contextlib.contextmanager
-def _named(source: Path | bytes, name: str | None = None) -> Iterator[None]:
-    """Puts the image's name before the reason why it is unreadable."""
-    try:
-        yield
-    except UnreadableImage as reason:
-        shown = escape(source) if isinstance(source, Path) else (name or "the image")
-        raise UnreadableImage(f"{shown} is not a readable image ({reason})") from None
-
-
-@contextlib.contextmanager
-def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """The image after its header was read and found to promise few enough pixels; failures become reasons."""
-    if not data:
-        raise UnreadableImage("zero bytes")
-    too_many = f"more than {max_pixels / 1e6:.0f} million pixels; make it smaller"
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise UnreadableImage(f"{image.width} x {image.height}: {too_many}")
-            yield image
-    except UnreadableImage:
-        raise
-    except MemoryError:
-        raise UnreadableImage("not enough memory to decode it") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImage(too_many) from None
-    except UnidentifiedImageError:
-        raise UnreadableImage(_what_else(data)) from None
-    except Exception as error:  # a damaged file can raise nearly anything out of Pillow's parsers
-        truncated = "truncat" in str(error).lower() or isinstance(error, EOFError)
-        raise UnreadableImage("truncated" if truncated else f"damaged: {' '.join(str(error).split())}") from None
-
-
 _TURNS = {  # EXIF 2.32, tag 0x0112: how the camera was held, and what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -174,23 +111,60 @@ _SIDEWAYS = {_TURNS[tag] for tag in (5, 6, 7, 8)}
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """How the image must be turned to stand upright, by its EXIF; None if not at all."""
-    # A broken EXIF block is no reason to refuse the pixels; viewers show such files unturned, too.
     with contextlib.suppress(Exception):
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return None
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The image as it is meant to be seen."""
-    turn = _turn(image)
-    return image if turn is None else image.transpose(turn)
+def _turned(pixels: Pixels, turn: Image.Transpose | None) -> Pixels:
+    """The pixels as they are meant to be seen."""
+    if turn is None:
+        return pixels
+    if turn in _SIDEWAYS:
+        pixels = pixels.transpose(1, 0, 2)
+    upside_down, mirrored = _FLIPS[turn]
+    return np.ascontiguousarray(pixels[:: -1 if upside_down else 1, :: -1 if mirrored else 1])
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image in mode RGB. Pillow already inverts the CMYK that Adobe writes; 16-bit greys it would clip at 255."""
+_FLIPS = {  # after rows and columns have changed places, where they do: rows in reverse, columns in reverse
+    Image.Transpose.FLIP_LEFT_RIGHT: (False, True),
+    Image.Transpose.ROTATE_180: (True, True),
+    Image.Transpose.FLIP_TOP_BOTTOM: (True, False),
+    Image.Transpose.TRANSPOSE: (False, False),
+    Image.Transpose.ROTATE_270: (False, True),
+    Image.Transpose.TRANSVERSE: (True, True),
+    Image.Transpose.ROTATE_90: (True, False),
+}
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """The pixels of a decoded image, RGB on white, as they lie in the file; in strips, since they are copied."""
+    width, height = image.size
+    out = np.empty((height, width, 3), np.uint8)
+    top = _largest_grey(image)
+    rows = max(1, STRIP // width)
+    for start in range(0, height, rows):
+        strip = image.crop((0, start, width, min(height, start + rows)))
+        out[start : start + rows] = np.asarray(_on_white(strip, top))
+    return out
+
+
+def _largest_grey(image: Image.Image) -> int:
+    """The value that is white in an image of 16-bit greys: cameras and scanners put 10 or 12 bits into 16."""
+    if not image.mode.startswith("I"):
+        return 255
+    _, largest = cast("tuple[float, float]", image.getextrema())
+    return next((top for top in (255, 1023, 4095) if largest <= top), 65535)
+
+
+def _on_white(image: Image.Image, top: int) -> Image.Image:
+    """The image in mode RGB. Pillow already inverts the CMYK that Adobe writes; 16-bit greys it would clip at 255.
+
+    `top` is which of them is white.
+    """
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        grey = ((values + 128) // 257).clip(0, 255).astype(np.uint8)
+        values = np.asarray(image).astype(np.int64).clip(0, top)
+        grey = ((values * 255 + top // 2) // top).astype(np.uint8)
         if (clear := image.info.get("transparency")) is not None:
             grey = np.where(values == clear, np.uint8(255), grey)
         return Image.fromarray(grey).convert("RGB")
@@ -198,18 +172,6 @@ def _on_white(image: Image.Image) -> Image.Image:
         colour = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour).convert("RGB")
     return image.convert("RGB")
-
-
-def _what_else(data: bytes) -> str:
-    """What the bytes are instead of an image, as a reason."""
-    if data[4:8] == b"ftyp":
-        return "HEIC, AVIF or a film; convert it to JPEG"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        return "TIFF; convert it to PNG or JPEG"
-    with contextlib.suppress(UnicodeDecodeError):
-        data[:64].decode("ascii")
-        return "text, not a picture"
-    return "not JPEG, PNG, WebP, BMP or GIF, or cut off in its header"
 
 
 def _resize(image: Pixels, side: int, box: tuple[float, float, float, float]) -> Pixels:

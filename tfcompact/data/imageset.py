@@ -23,6 +23,7 @@ from tfcompact.frameworks import Dataset, Tensor, tf
 from tfcompact.records.artifact import Normalization
 
 MARGIN = 8 / 7  # resolution of the pixels kept for training crops against the crop's: 256 px for 224
+PLACEHOLDERS = 10  # files of one content from which on they are told, though of one class and split
 LISTED = 20  # duplicates named one by one; of more, the number
 
 
@@ -205,6 +206,8 @@ def _duplicates(images: Collection, splits: Sequence[Split]) -> list[str]:
     for group in groups.values():
         names = " and ".join(images.describe(i) for i in group[:3])
         labels = sorted({images.classes[images.labels[i]] for i in group})
+        if len(group) >= PLACEHOLDERS:
+            lines.append(f"{len(group)} copies of one image, perhaps a placeholder: {names}")
         if len(labels) > 1:
             lines.append(f"the same image under {' and '.join(map(repr, labels))}: {names}")
         if len(places := sorted({splits[i] for i in group})) > 1:

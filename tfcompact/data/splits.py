@@ -38,8 +38,11 @@ def split(
     fixed: set[Split] = {name for name in given if name is not None}
     wanted: list[Split] = [name for name in SPLITS if name == "train" or name not in fixed]
     result: list[Split] = [name or "train" for name in given]
-    for label, class_name in enumerate(classes):
-        members = [i for i, k in enumerate(labels) if k == label and result[i] == "train"]
+    members_of: list[list[int]] = [[] for _ in classes]
+    for i, label in enumerate(labels):
+        if result[i] == "train":
+            members_of[label].append(i)
+    for class_name, members in zip(classes, members_of, strict=True):
         placed = _split_class({content[i] for i in members}, wanted, class_name)
         for i in members:
             result[i] = placed[content[i]]

@@ -17,19 +17,20 @@ from tfcompact.data.images import verify
 from tfcompact.errors import UnreadableImage
 from tfcompact.files import write_text
 
-FORMAT = 1  # to be raised when the meaning of a row changes
+FORMAT = 2  # to be raised when the meaning of a row changes
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A file that decodes: its sha256, and the height and width of the upright image in px."""
+    """A file that decodes: its sha256, height and width of the upright image in px, whether its end is missing."""
 
     content: bytes
     height: int
     width: int
+    cut: bool = False
 
 
-Row = tuple[int, int, str, int, int]  # bytes, time of change in ns, sha256 in hex, height, width
+Row = tuple[int, int, str, int, int, bool]  # bytes, time of change in ns, sha256 in hex, height, width, cut
 
 
 def scan(root: Path, files: Sequence[Path], memory: Path) -> list[Seen | UnreadableImage]:
@@ -45,13 +46,13 @@ def scan(root: Path, files: Sequence[Path], memory: Path) -> list[Seen | Unreada
     for path, stamp in stamps.items():
         row = known.get(names[path])
         if row is not None and row[:2] == stamp:
-            results[path] = Seen(bytes.fromhex(row[2]), row[3], row[4])
+            results[path] = Seen(bytes.fromhex(row[2]), *row[3:])
     new = [path for path in files if path not in results]
     results.update(zip(new, in_parallel(_look, new, title="Checking images", total=len(new)), strict=True))
     rows: dict[str, Row] = {}
     for path, seen in results.items():
         if isinstance(seen, Seen) and (stamp := stamps[path]) is not None:
-            rows[names[path]] = (*stamp, seen.content.hex(), seen.height, seen.width)
+            rows[names[path]] = (*stamp, seen.content.hex(), seen.height, seen.width, seen.cut)
     if rows != known:
         _remember(memory, rows)
     return [results[path] for path in files]
@@ -65,10 +66,10 @@ def sha256(data: bytes) -> bytes:
 def _look(path: Path) -> Seen | UnreadableImage:
     """What is learned of a file by decoding it."""
     try:
-        data, height, width = verify(path)
+        found = verify(path)
     except UnreadableImage as error:
         return error
-    return Seen(sha256(data), height, width)
+    return Seen(sha256(found.data), found.height, found.width, found.cut)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -86,7 +87,10 @@ def _recall(memory: Path) -> dict[str, Row]:
         content = json.loads(memory.read_bytes())
         if content["format"] != FORMAT:
             return {}
-        return {name: (int(b), int(t), str(c), int(h), int(w)) for name, (b, t, c, h, w) in content["rows"].items()}
+        return {
+            name: (int(b), int(t), str(c), int(h), int(w), bool(cut))
+            for name, (b, t, c, h, w, cut) in content["rows"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
