@@ -8,7 +8,7 @@ from typing import Any
 
 from tfcompact.cli import arguments, opened
 from tfcompact.options import opt
-from tfcompact.pipeline.recipe import load_recipe
+from tfcompact.pipeline.starting import AUTO
 from tfcompact.pipeline.target import Target
 from tfcompact.report import report_files, terminal
 
@@ -17,8 +17,14 @@ from tfcompact.report import report_files, terminal
 class Train(Target):
     """Options of `train`."""
 
-    recipe: str = opt("default", "a file of tfcompact/pipeline/recipes without .toml, or a .toml file of your own")
-    weights: str | None = opt(None, "what to start from: imagenet, a run's directory or a file; random unless given")
+    recipe: str = opt(
+        AUTO,
+        "a file of tfcompact/pipeline/recipes without .toml, or a .toml file of your own; auto: finetune for "
+        "photographs where ImageNet's weights can be had, else default",
+    )
+    weights: str | None = opt(
+        None, "what to start from: imagenet, a run's directory, a file, or none; the recipe's unless given"
+    )
     epochs: int | None = opt(None, "epochs of the recipe's first step; the recipe's own unless given")
     set: tuple[str, ...] = opt((), "any step's option, by its id: fit.learning_rate=0.001 quantize.epochs=5")
 
@@ -27,7 +33,9 @@ def run(name: str, words: Sequence[str], help: str) -> None:
     """Runs the recipe, prints the table of its files, and writes the report."""
     options: Train = arguments.parse(Train, name, words, help)
     pipeline = opened.pipeline(options)
-    made = pipeline.train(options.recipe, overrides(options))
+    first = {"epochs": options.epochs, "weights": options.weights}
+    given = {option: value for option, value in first.items() if value is not None}
+    made = pipeline.train(options.recipe, overrides(options), given)
     if not made.artifacts:  # a worker that is not the chief
         print(made.path)
         return
@@ -44,9 +52,4 @@ def overrides(options: Train) -> Mapping[str, Mapping[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for item in options.set:
         arguments.add_override(found, item)
-    short = {"epochs": options.epochs, "weights": options.weights}
-    given = {option: value for option, value in short.items() if value is not None}
-    if given:
-        first = load_recipe(options.recipe)[0].id
-        found[first] = found.get(first, {}) | given
     return found

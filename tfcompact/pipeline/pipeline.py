@@ -19,11 +19,12 @@ from tfcompact.export import gate
 from tfcompact.frameworks import keras
 from tfcompact.measure import any_device
 from tfcompact.measure.measurer import Measured
-from tfcompact.pipeline import exporting, measuring
+from tfcompact.pipeline import exporting, measuring, starting
 from tfcompact.pipeline.identity import about, inputs_of, recorded
 from tfcompact.pipeline.prices import Prices
-from tfcompact.pipeline.recipe import configured_steps
-from tfcompact.pipeline.subject import Subject
+from tfcompact.pipeline.recipe import configured_steps, load_recipe
+from tfcompact.pipeline.starting import Start
+from tfcompact.pipeline.subject import Subject, summary
 from tfcompact.pipeline.target import Target
 from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
@@ -41,11 +42,12 @@ class Pipeline:
         self.subject = Subject(target, self.console)
         self.spec = self.subject.spec
 
-    def run(self, config: Any, parent: str | None = None) -> store.Run:
+    def run(self, config: Any, parent: str | None = None, start: Start | None = None) -> store.Run:
         """The finished run of the stage whose config this is, made now unless it is there.
 
-        `parent` is a run's name; by default the newest that gives what the stage takes. Raises `UserError` for a
-        config that is no stage's, unusable data, and where there is no parent.
+        `parent` is a run's name; by default the newest that gives what the stage takes. `start` is recorded, where it
+        was decided what to start from. Raises `UserError` for a config that is no stage's, unusable data, and where
+        there is no parent.
         """
         name, stage = stages.stage_of(config)
         self._meet()
@@ -53,19 +55,20 @@ class Pipeline:
             raise UserError(reason)
         before = self._parent(name, stage, parent)
         data, px = self.images(before), self.subject.px(before)
-        start = self._weights(stage.weights(config), before)
-        seen = start.normalization if start else before.normalization if before else Normalization()
+        weights = self._weights(stage.weights(config), before)
+        seen = weights.normalization if weights else before.normalization if before else Normalization()
         normalization = stage.normalization(seen)
         inputs = inputs_of(name, stage.version, config, before, data, px, self.target.seed)
         inputs["normalization"] = normalization.to_json()
-        if start:
-            inputs["weights"] = {"from": start.label, "sha256": start.sha256}
+        if weights:
+            inputs["weights"] = {"from": weights.label, "sha256": weights.sha256}
         if loads := {asked: self._find(asked).name for asked in stage.loads(config)}:
             inputs["loads"] = loads
         if stage.prices:
             inputs["table"] = self._table.identity
 
         def make(directory: Path) -> None:
+            self.log(summary(data))
             context = Context(
                 spec=self.spec,
                 data=data,
@@ -77,7 +80,7 @@ class Pipeline:
                 load=self._loaded,
                 price=self._table.price if stage.prices else no_prices,
             )
-            result, notes = self._made(stage, config, context, before, start, seen)
+            result, notes = self._made(stage, config, context, before, weights, seen)
             _save(result, directory / "model.h5")
             files.write_json(directory / "notes.json", notes)
 
@@ -87,6 +90,8 @@ class Pipeline:
             "data": about(data, self.subject.source(before)),
             "workers": len(strategy.workers().addresses),
         }
+        if start:
+            facts["start"] = start.facts
         return recorded(self.target.runs, self.spec, inputs, facts, make, self.console)
 
     def export(self, config: gate.Config | None = None, parent: str | None = None) -> store.Run:
@@ -108,21 +113,37 @@ class Pipeline:
         """What `measuring.measured` gives: rows of the newest export, or of `parent`, and what failed."""
         return measuring.measured(self.subject, config, parent, self.log)
 
-    def train(self, recipe: str = "default", overrides: Mapping[str, Mapping[str, Any]] | None = None) -> store.Run:
+    def train(
+        self,
+        recipe: str = starting.AUTO,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        first: Mapping[str, Any] | None = None,
+    ) -> store.Run:
         """The export run at the end of a recipe: its steps, export, and measurements on this machine.
 
-        Of several workers only the chief exports and measures; the others return the run of the last step.
-        `overrides` are options by the steps' ids: `{"fit": {"epochs": 30}}`. Raises `UnknownName` for a recipe, step
-        or option there is none of.
+        The recipe `auto` is `finetune` where ImageNet's weights can be had for photographs, else `default`; the log
+        says which and why. Of several workers only the chief exports and measures; the others return the run of the
+        last step. `overrides` are options by the steps' ids: `{"fit": {"epochs": 30}}`, `first` those of the first
+        step, whose weights may be `none`. Raises `UnknownName` for a recipe, step or option there is none of.
         """
-        *steps, (_, export_config), (_, measure_config) = configured_steps(recipe, overrides or {})
+        options, start = dict(first or {}), None
+        if recipe == starting.AUTO:
+            start = self._start(options.get("weights"))
+            recipe, options["weights"] = start.recipe, start.weights
+        elif options.get("weights") == starting.NONE:
+            options["weights"] = None
+        changed: dict[str, Mapping[str, Any]] = dict(overrides or {})
+        if options:
+            id = load_recipe(recipe)[0].id
+            changed[id] = options | dict(changed.get(id, {}))
+        *steps, (_, export_config), (_, measure_config) = configured_steps(recipe, changed)
         parent: store.Run | None = None
         for step, config in steps:
             if reason := self._left_out(stages.stage(step.stage)):
                 self.log(f"{step.id} is left out: {reason}")
                 continue
             self.console.rule(f"[bold]{step.id}[/]", align="left")
-            parent = self.run(config, parent.name if parent else None)
+            parent = self.run(config, parent.name, None) if parent else self.run(config, None, start)
         if not strategy.workers().chief:  # the rest is done once, by the chief
             assert parent is not None
             return parent
@@ -153,7 +174,7 @@ class Pipeline:
         config: Any,
         context: Context,
         before: store.Run | None,
-        start: Any,
+        weights: Any,
         seen: Normalization,
     ) -> tuple[Any, dict[str, Any]]:
         """What the stage makes of its network: the parent's, or a new one with the weights it is to start from."""
@@ -163,16 +184,32 @@ class Pipeline:
                 model = self.load(before)
             else:
                 model = models.built(self.spec, px=context.px, classes=len(context.data.classes), aux=True)
-            if start:
-                model = start.start(model, context.data.classes)
-                kept = "its head too" if start.keeps_head(context.data.classes) else "with a new head"
-                self.log(f"starts from {start.label}, {kept}")
+            if weights:
+                model = weights.start(model, context.data.classes)
+                kept = "its head too" if weights.keeps_head(context.data.classes) else "with a new head"
+                self.log(f"starts from {weights.label}, {kept}")
             if not seen.uniform and context.normalization.uniform:
                 from tfcompact.compress.quantization.lowering import renormalized
 
                 model = renormalized(model, seen, context.normalization)
             made: tuple[Any, dict[str, Any]] = stage.run(model, config, context)
             return made
+
+    def _start(self, weights: str | None) -> starting.Start:
+        """Where a training starts from; the user is told, and where the same command did otherwise before."""
+        start = starting.decided(self.spec, self.subject.source(None), weights, self._pretrained)
+        self.log(start.line)
+        earlier = starting.otherwise(store.finished(self.target.runs, self.spec.name), start, self.images().digest)
+        if weights is None and earlier:
+            self.log(earlier)
+        return start
+
+    @staticmethod
+    def _pretrained(spec: models.Spec, name: str) -> Any:
+        """The weights of that name."""
+        from tfcompact.weights import pretrained
+
+        return pretrained.find(spec, name)
 
     def _meet(self) -> None:
         """Waits for the other workers, if there are any: TensorFlow wants that before anything else."""
@@ -239,9 +276,7 @@ class Pipeline:
             return None
         if before:
             raise UserError(f"give --parent {before.name} or --weights {name}, not both")
-        from tfcompact.weights import pretrained
-
-        return pretrained.find(self.spec, name)
+        return self._pretrained(self.spec, name)
 
     @functools.cached_property
     def _table(self) -> Prices:

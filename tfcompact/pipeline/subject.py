@@ -10,10 +10,13 @@ from rich.console import Console
 from tfcompact import models, stages
 from tfcompact.data import open_images
 from tfcompact.data.imageset import ImageSet
+from tfcompact.data.splits import SPLITS
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.models import Spec, space_network
 from tfcompact.pipeline.target import Target
 from tfcompact.runs import lineage, store
+
+SHOWN_CLASSES = 10  # named in the line that a training begins with
 
 
 def network_named(name: str, root: Path) -> Spec:
@@ -84,6 +87,16 @@ class Subject:
         if self.target.px is not None:
             return self.spec.shape(self.target.px)[0]
         return suitable_px(self.spec, self.images(None).native_px)
+
+
+def summary(data: ImageSet) -> str:
+    """The line about the images that a training begins with: `photos: 3 classes (a, b, c), 80 to train, …`."""
+    shown = [*data.classes[:SHOWN_CLASSES], *["…"] * (len(data.classes) > SHOWN_CLASSES)]
+    train, validation, test = (f"{data.sizes[split]:,}" for split in SPLITS)
+    return (
+        f"{data.name}: {len(data.classes)} classes ({', '.join(shown)}), {train} images to train, "
+        f"{validation} to validate, {test} to test"
+    )
 
 
 def suitable_px(spec: Spec, native_px: int) -> int:

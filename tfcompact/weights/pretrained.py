@@ -257,7 +257,7 @@ def _download(spec: Spec) -> Path:
         except Exception as error:  # every module of Keras has errors of its own for a server that does not answer
             if files:
                 raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = str(error).splitlines()[0].rpartition(" -- ")[2] if str(error) else type(error).__name__
             raise UserError(
                 f"the ImageNet weights of {spec.name} could not be downloaded ({reason}); fetch them on a machine "
                 "with the internet and give --weights FILE"
