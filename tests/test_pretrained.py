@@ -140,6 +140,31 @@ def test_a_state_dict_of_another_library(tmp_path: Path) -> None:
     assert same(body_and_head(replaced)[0], body_and_head(original)[0])
 
 
+@pytest.mark.parametrize("head", ["none", "of other classes"])
+def test_a_state_dict_may_have_any_head_where_it_is_replaced(head: str, tmp_path: Path) -> None:
+    arrays, original = torch_state("mobilenet_v2", 1000 if head == "none" else 7)
+    if head == "none":
+        arrays = {key: value for key, value in arrays.items() if not key.startswith("classifier.")}
+    save_file(arrays, tmp_path / "net.pth")
+    found = pretrained.find(models.spec("mobilenet_v2"), str(tmp_path / "net.pth"))
+    assert found.classes is None
+    replaced = found.start(models.build("mobilenet_v2", px=PX, classes=3), FLOWERS)
+    assert same(body_and_head(replaced)[0], body_and_head(original)[0])
+
+
+@pytest.mark.parametrize("top", [False, True])
+def test_a_keras_file_may_have_any_head_where_it_is_replaced(top: bool, spec, tmp_path: Path) -> None:
+    theirs = transfer.application(spec.keras, PX, 7, top=top)
+    randomize(theirs, np.random.default_rng(3))
+    theirs.save_weights(tmp_path / "x_no_top.h5")
+    found = pretrained.find(spec, str(tmp_path / "x_no_top.h5"))
+    assert found.classes is None
+    full = models.built(spec, px=spec.image_px, classes=7)
+    transfer.copy_in_order(theirs, full, head=top)
+    replaced = found.start(models.build(spec.name, px=PX, classes=3), FLOWERS)
+    assert same(body_and_head(replaced)[0], body_and_head(full)[0])
+
+
 def test_libraries_that_compute_alike_need_no_name(tmp_path: Path) -> None:
     arrays, _ = torch_state("resnet_50_v1.5")
     save_file(arrays, tmp_path / "resnet50.safetensors")
@@ -206,7 +231,7 @@ def test_what_nobody_publishes_is_said(spec) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere.h5", "no weights at nowhere.h5"), ("notes.txt", "not a file of weights: .h5, .safetensors")],
+    [("nowhere.h5", "no weights at nowhere.h5"), ("notes.txt", "not a file of weights: HDF5 of Keras")],
 )
 def test_paths_that_hold_no_weights(spec, name: str, said: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)

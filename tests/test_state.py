@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def torch_zip(arrays, path: Path) -> Path:
 
 def torch_stream(arrays, path: Path) -> Path:
     content, storages = tensors(arrays)
-    parts = [pickled(state_dict._MAGIC), pickled(1001), pickled({"little_endian": True}), pickled(content)]
+    parts = [pickled(state_dict.MAGIC), pickled(1001), pickled({"little_endian": True}), pickled(content)]
     parts.append(pickled(list(storages)))
     for values in storages.values():
         parts.append(struct.pack("<q", values.size) + values.tobytes())
@@ -166,5 +167,99 @@ def test_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "net.safetensors").write_text("not weights")
     (tmp_path / "net.pth").write_text("not weights")
     for name in ("net.safetensors", "net.pth"):
-        with pytest.raises(UserError, match=f"{name} is not a whole state dict"):
+        with pytest.raises(UserError, match=f"{name}: not a file of weights"):
             state_dict.read(tmp_path / name)
+
+
+def checkpoint(content, storages, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", pickled(content))
+        for key, values in storages.items():
+            archive.writestr(f"net/data/{key}", values.tobytes())
+    return path
+
+
+FORMS = {
+    "under model_state_dict": lambda c: {"epoch": 3, "model_state_dict": c, "optimizer": {"lr": 0.1}},
+    "under net": lambda c: {"net": c, "acc": 93.1},
+    "under two keys": lambda c: {"model": {"state_dict": c}},
+    "an average beside": lambda c: {"state_dict_ema": dict.fromkeys(c, next(iter(c.values()))), "state_dict": c},
+    "an average alone": lambda c: {"epoch": 1, "model_ema": c},
+    "distributed": lambda c: {f"module.{k}": v for k, v in c.items()},
+    "compiled": lambda c: {f"_orig_mod.{k}": v for k, v in c.items()},
+    "compiled, then distributed": lambda c: {f"module._orig_mod.{k}": v for k, v in c.items()},
+    "distributed, then compiled": lambda c: {f"_orig_mod.module.{k}": v for k, v in c.items()},
+    "Lightning": lambda c: {"state_dict": {f"model.{k}": v for k, v in c.items()}, "hyper_parameters": {"lr": 1e-3}},
+    "numbers beside": lambda c: c | {"num_updates": 7, "best": None, "name": "net"},
+    "a namespace beside": lambda c: {"state_dict": c, "args": _Reference("argparse", "Namespace", "lr")},
+    "an optimizer's state beside": lambda c: {"model": c, "scaler": _Reference("torch.cuda", "GradScaler", 2.0)},
+    "a path beside": lambda c: {"model": c, "dir": _Reference("pathlib", "PosixPath", "a", "b")},
+    "a default dict beside": lambda c: {"model": c, "log": _Reference("collections", "defaultdict", _Name("a", "b"))},
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("name", ["net.pth.tar", "net.ckpt", "weights"])
+def test_checkpoints_of_every_kind_of_training_are_read(form, name, arrays, tmp_path: Path) -> None:
+    content, storages = tensors(arrays)
+    found = state_dict.read(checkpoint(form(content), storages, tmp_path / name))
+    assert {key: value.tolist() for key, value in found.items()} == {k: v.tolist() for k, v in arrays.items()}
+
+
+def test_bytes_decide_not_the_suffix(arrays, tmp_path: Path) -> None:
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, tmp_path / "net.pth")
+    assert set(state_dict.read(tmp_path / "net.pth")) == set(arrays)
+    torch_zip(arrays, tmp_path / "net.safetensors")
+    assert set(state_dict.read(tmp_path / "net.safetensors")) == set(arrays)
+
+
+def test_bfloat16_in_both_kinds_of_files(tmp_path: Path) -> None:
+    values = np.array([1.0, -2.5, 3.140625, 0.0], np.float32)  # exact in 8 bits of mantissa
+    halves = (values.view(np.uint32) >> 16).astype(np.uint16)
+
+    content = {"a": _Reference("torch._utils", "_rebuild_tensor_v2", _Stored("0", 4), 0, (2, 2), (2, 1), False, {})}
+    data = pickled(content).replace(b"FloatStorage", b"BFloat16Storage")
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("net/data.pkl", data)
+        archive.writestr("net/data/0", halves.tobytes())
+    header = b'{"a":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]}}'
+    (tmp_path / "net.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + halves.tobytes())
+    for name in ("net.pth", "net.safetensors"):
+        assert state_dict.read(tmp_path / name)["a"].tolist() == values.reshape(2, 2).tolist()
+
+
+def view(shape, strides, key="0", count=4):
+    return _Reference("torch._utils", "_rebuild_tensor_v2", _Stored(key, count), 0, shape, strides, False, {})
+
+
+BOMBS = {
+    "an index of memory": (b"\x80\x02N" + b"r\xff\xff\xff\x7f" + b".", "numbers its parts"),
+    "a stride of 0": ({"a": view((2**31,), (0,))}, "more values than its storage has"),
+    "one storage over and over": ({str(i): view((4,), (1,)) for i in range(1000)}, "over and over"),
+    "a storage that is not there": ({"a": view((2**31,), (1,), count=2**31)}, "larger than the file says|shorter"),
+    "an array of no bytes": (pickled(_Reference("numpy", "ndarray", (10**12,))), "is not a"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BOMBS.values(), ids=BOMBS)
+def test_small_files_do_not_take_much_memory(content, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        checkpoint(content, {"0": np.zeros(4, np.float32)}, path)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=message):
+        state_dict.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_compressed_storages_are_refused(arrays, tmp_path: Path) -> None:
+    content, storages = tensors(arrays)
+    with zipfile.ZipFile(tmp_path / "net.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/data.pkl", pickled(content))
+        for key, values in storages.items():
+            archive.writestr(f"net/data/{key}", values.tobytes())
+    with pytest.raises(UserError, match="is compressed, or larger"):
+        state_dict.read(tmp_path / "net.pth")

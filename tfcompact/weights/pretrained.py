@@ -4,9 +4,10 @@
 |---|---|
 | `imagenet` | the file of a Python package (extra `tfcompact[weights]`), else what tf_keras.applications publishes |
 | a run's directory, or its `model.h5` | a network of ours |
-| `.h5` | a weights file of tf_keras.applications |
-| `.safetensors`, `.pth` | a state dict of torchvision or timm |
+| HDF5 | a weights file of tf_keras.applications, with its head, without, or with another |
+| safetensors, or what torch.save writes | a state dict of torchvision or timm, with a head or without |
 
+A file's bytes decide what it is, whatever it is called.
 Every source brings the normalization that its network was trained with. There is no way from here to random weights:
 what cannot be had, or does not fit, is an error.
 """
@@ -28,9 +29,10 @@ from tfcompact.models.spec import TorchWeights
 from tfcompact.networks import rewrite
 from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
-from tfcompact.weights import saved, state_dict, transfer
+from tfcompact.weights import keras_file, saved, state_dict, transfer
 
 IMAGENET = "imagenet"
+SHOWN_KEYS = 6  # of a state dict that does not fit
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def find(spec: Spec, name: str) -> Pretrained:
         raise UserError(f"no weights at {path}; --weights takes {IMAGENET}, a run's directory, or a file")
     if path.is_dir() or (path.name == "model.h5" and (path.parent / "provenance.json").is_file()):
         return _run(spec, path if path.is_dir() else path.parent)
-    if path.suffix == ".h5":
+    if not path.is_file():
+        raise UserError(f"{path} is not a file of weights; --weights takes {IMAGENET}, a run's directory, or a file")
+    if state_dict.is_hdf5(path):
         if not spec.keras:
             raise UserError(f"tf_keras.applications has no {spec.name}, so no .h5 weights for it; {_files(spec)}")
         return _keras(spec, path)
-    if path.suffix in state_dict.SUFFIXES:
-        return _state(spec, path)
-    raise UserError(f"{path} is not a file of weights: {', '.join(('.h5', *state_dict.SUFFIXES))}")
+    return _state(spec, path)
 
 
 def _imagenet(spec: Spec) -> Pretrained:
@@ -133,7 +135,8 @@ def _state(spec: Spec, path: Path) -> Pretrained:
     fitting = [s for s in sources if missing[id(s)] is None]
     if not fitting:
         wanted = " or ".join(f"{s.library}'s {s.model} (no {missing[id(s)]})" for s in sources)
-        raise UserError(f"{path} is not a state dict of {wanted}")
+        keys = ", ".join(list(arrays)[:SHOWN_KEYS]) + (", …" if len(arrays) > SHOWN_KEYS else "")
+        raise UserError(f"{path} is not a state dict of {wanted}; it has {len(arrays)} arrays: {keys}")
     source = _named(path, fitting)
     return Pretrained(
         label=f"{path.name} ({source.library} {source.model})",
@@ -161,16 +164,17 @@ def _keras(spec: Spec, path: Path) -> Pretrained:
     """The weights in a file of tf_keras.applications."""
     source = spec.keras
     assert source is not None
+    head = keras_file.classes(path)
 
     def fill(model: Model, keep_head: bool) -> Model:
-        theirs = transfer.application(source, spec.image_px, spec.classes)
+        theirs = transfer.application(source, spec.image_px, head or spec.classes, top=head is not None)
         try:
             theirs.load_weights(path)
         except (ValueError, OSError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path} does not hold the weights of {source.application} ({reason})") from None
-        full = built(spec, px=spec.image_px, classes=spec.classes)
-        transfer.copy_in_order(theirs, full)
+        full = built(spec, px=spec.image_px, classes=head or spec.classes)
+        transfer.copy_in_order(theirs, full, head=head is not None)
         if source.bgr:
             transfer.turn_stem(full)
         return transplant(full, rewrite.clone(model), keep_head)
@@ -179,7 +183,7 @@ def _keras(spec: Spec, path: Path) -> Pretrained:
         label=path.name,
         sha256=_sha256(path),
         normalization=source.normalization,
-        classes=imagenet.classes(),
+        classes=imagenet.classes() if head == len(imagenet.classes()) else None,
         fill=fill,
     )
 

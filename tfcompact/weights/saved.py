@@ -1,7 +1,7 @@
 """A model on disk: architecture and weights in one HDF5 file, for float and quantization-aware networks alike.
 
 Keras' own reader of HDF5 has no safe mode: a config may name any class of any module, and some classes hold code.
-So a file is walked before Keras sees it (`foreign_class`, `_check_arrays`), and comes in only if it holds what our
+So a file is walked before Keras sees it (`foreign_class`, `check_arrays`), and comes in only if it holds what our
 networks are made of: classes by a list, arrays that are stored in the file, variables that those arrays fill.
 """
 
@@ -20,6 +20,7 @@ import h5py  # type: ignore[import-untyped]
 from tfcompact.errors import UserError
 from tfcompact.frameworks import Model, keras, tf
 from tfcompact.runs.store import Run
+from tfcompact.weights.stored_arrays import check_arrays
 
 LAYERS = """Activation Add AveragePooling2D BatchNormalization Concatenate Conv2D Cropping2D Dense DepthwiseConv2D
 Dropout Flatten GlobalAveragePooling2D InputLayer MaxPooling2D Multiply ReLU Softmax ZeroPadding2D"""
@@ -66,7 +67,7 @@ def load(path: Path) -> Model:
     try:
         with h5py.File(path) as file:
             config = json.loads(file.attrs["model_config"])
-            held = _check_arrays(path, file)
+            held = check_arrays(path, file)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise _no_model(path, error) from None
     if not isinstance(config, dict) or "layers" not in (config.get("config") or ()):
@@ -128,34 +129,6 @@ def _parts(config: object) -> Iterator[dict[str, Any]]:
             waiting += part.values()
         elif isinstance(part, list):
             waiting += part
-
-
-def _check_arrays(path: Path, file: h5py.File) -> int:
-    """The numbers that the arrays of a file hold. Raises `UserError` for links out of it or back, and for arrays that
-    are not wholly in it."""
-    numbers = size = 0
-    waiting, seen = [file["/"]], set()
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            member = group[name] if isinstance(link, h5py.HardLink) else None
-            address = h5py.h5o.get_info(member.id).addr if member is not None else None
-            if member is None or address in seen:
-                raise UserError(f"{path} has a link in the place of weights ({name:.60}); it was not loaded")
-            seen.add(address)
-            if isinstance(member, h5py.Group):
-                waiting.append(member)
-                continue
-            if member.external or member.is_virtual or member.dtype.kind not in "fiu":
-                raise UserError(
-                    f"{path} has weights that are not numbers in the file ({name:.60}); it was not loaded"
-                )
-            numbers += member.size
-            size += member.size * member.dtype.itemsize
-    if size > path.stat().st_size:
-        raise UserError(f"{path} declares {size:,} bytes of weights and is shorter than that; it was not loaded")
-    return numbers
 
 
 def _within(path: Path, numbers: int) -> Callable[..., Any]:

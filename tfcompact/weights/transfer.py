@@ -20,19 +20,28 @@ HEADS = ("logits", "aux")
 """How the names of layers begin whose shape, or whose being there, depends on what is trained."""
 
 
-def application(source: KerasWeights, px: int, classes: int = 1000) -> Model:
-    """The network of `tf_keras.applications` with random weights, logits out: `[n, px, px, 3] -> [n, classes]`."""
+def application(source: KerasWeights, px: int, classes: int = 1000, *, top: bool = True) -> Model:
+    """The network of `tf_keras.applications` with random weights, logits out: `[n, px, px, 3] -> [n, classes]`.
+
+    Without `top` it has no classifier and gives the features before it.
+    """
     made = getattr(keras.applications, source.application)
-    return made(input_shape=(px, px, 3), weights=None, classes=classes, classifier_activation=None, **source.options)
+    options = dict(source.options) | (
+        {"classes": classes, "classifier_activation": None} if top else {"include_top": False}
+    )
+    return made(input_shape=(px, px, 3), weights=None, **options)
 
 
-def copy_in_order(theirs: Model, ours: Model) -> None:
+def copy_in_order(theirs: Model, ours: Model, *, head: bool = True) -> None:
     """Gives the layers of `ours` the weights of those of `theirs`, both in the order in which they were made.
 
-    A separable convolution of theirs stands for a depthwise and a 1x1 convolution of ours. Raises `UserError` where
-    kinds or shapes differ, with nothing changed.
+    Without `head` those at the end of `ours` that `theirs` lacks are left as they are. A separable convolution of
+    theirs stands for a depthwise and a 1x1 convolution of ours. Raises `UserError` where kinds or shapes differ, with
+    nothing changed.
     """
     sources, targets = _units(theirs), [(layer, _kind(layer)) for layer in _in_order(ours)]
+    if not head:
+        targets = targets[: len(sources)]
     if [kind for _, kind in targets] != [kind for kind, _ in sources]:
         at = next(
             (i for i, (s, t) in enumerate(zip(sources, targets, strict=False)) if s[0] != t[1]),
@@ -78,14 +87,16 @@ def from_torch(
 
 
 def missing_key(model: Model, state: Mapping[str, np.ndarray], source: TorchWeights) -> str | None:
-    """The first key that `state` would need to be one of `source`; None where it has all."""
-    wanted = (f"{source.module(layer.name)}.weight" for layer in model.layers if layer.weights)
+    """The first key before the head that `state` would need to be one of `source`; None where it has all."""
+    body = (layer for layer in model.layers if layer.weights and not layer.name.startswith(HEADS))
+    wanted = (f"{source.module(layer.name)}.weight" for layer in body)
     return next((key for key in wanted if key not in state), None)
 
 
-def classes(state: Mapping[str, np.ndarray], source: TorchWeights) -> int:
-    """The number of classes of the network that `state` belongs to."""
-    return len(state[f"{source.module('logits')}.weight"])
+def classes(state: Mapping[str, np.ndarray], source: TorchWeights) -> int | None:
+    """The number of classes of the network that `state` belongs to; None where it has no head."""
+    head = state.get(f"{source.module('logits')}.weight")
+    return None if head is None else len(head)
 
 
 def as_torch(model: Model, source: TorchWeights) -> Model:
