@@ -186,7 +186,7 @@ def mutated(content: bytes, seed: int) -> bytes:
     numbers, result = random.Random(seed), bytearray(content)
     kind = seed % 4
     for _ in range(numbers.choice((1, 2, 8))):
-        at = numbers.randrange(8, len(result) - 4)
+        at = numbers.randrange(8, max(9, len(result) - 4))
         if kind == 0:
             result[at] = numbers.randrange(256)
         elif kind == 1:
