@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,9 @@ Checks = dict[str, float]
 """What was measured of a file, by name."""
 
 OBSERVED_IMAGES = 256  # training images whose activations are the ranges of an int16x8 file
-SINGLE_IMAGES = 2  # a loss of so few images is no evidence, whatever its share
+CONFIDENCE = 1.645
+"""Standard deviations of a one-sided interval of 95 %: a file is refused where a limit lies beyond that of what was
+measured, for accuracy and agreement alike. Of few images a differing answer or two is chance."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,14 @@ def pass_gate(content: bytes, source: Source, format: str, config: Config, evide
     step = file.output_quantization.scale if file.output_quantization else 0.0
     checks = compare(given, expected, evidence.labels, step)
     lost = 100 * (checks["keras_accuracy"] - checks["accuracy"])
-    if 100 * checks["agreement"] < config.least_agreement:
+    if 100 * most_agreement(checks["agreement"], len(given)) < config.least_agreement:
         where = _first_difference(content, source.model, source.normalization, evidence.images[:8])
         raise refuse(
             f"it agrees with its Keras model on {checks['agreement']:.1%} of {len(given)} images, "
             f"less than {config.least_agreement:g} %; {where}"
         )
-    # Of few images, a single one may be more than the limit.
-    if lost > config.largest_loss and round(lost / 100 * len(given)) > SINGLE_IMAGES:
+    right = expected.argmax(1) == evidence.labels, given.argmax(1) == evidence.labels
+    if 100 * least_loss(*right) > config.largest_loss:
         where = _first_difference(content, source.model, source.normalization, evidence.images[:8])
         raise refuse(f"it lost {lost:.1f} points of accuracy, more than {config.largest_loss:g}; {where}")
     pieces = runtime.partitions(content)
@@ -107,6 +110,22 @@ def pass_gate(content: bytes, source: Source, format: str, config: Config, evide
         "xnnpack_nodes": pieces.delegated_nodes,
         "nodes": pieces.total_nodes,
     }
+
+
+def most_agreement(share: float, images: int) -> float:
+    """The upper end of Wilson's interval of a share that was found on so many images."""
+    spread = CONFIDENCE**2 / images
+    middle = share + spread / 2
+    return (middle + CONFIDENCE * math.sqrt(share * (1 - share) / images + spread / images / 4)) / (1 + spread)
+
+
+def least_loss(before: np.ndarray, after: np.ndarray) -> float:
+    """The lower end of the interval of the accuracy lost, given which of the same images were right before and after.
+
+    What is alike on both sides does not widen it: it is of the difference, image by image.
+    """
+    change, images = before.astype(float) - after.astype(float), len(before)
+    return float(change.mean() - CONFIDENCE * math.sqrt(change.var() / images + (CONFIDENCE / images / 2) ** 2))
 
 
 def compare(given: np.ndarray, expected: np.ndarray, labels: np.ndarray, step: float) -> Checks:
