@@ -4,6 +4,7 @@ import errno
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tfcompact.data import Augment, open_images
-from tfcompact.data.cache import Store
+from tfcompact.data.cache import CHECKSUM, Store
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Normalization
 
@@ -79,6 +80,72 @@ def test_a_record_that_vanishes_is_one_line(tmp_path):
         store.read(NAMES[0])
 
 
+@pytest.mark.parametrize("damage", [bytes(SIDE * SIDE * 3 + 4), None])
+def test_a_damaged_record_is_made_again(tmp_path, damage, caplog):
+    store = filled(tmp_path)
+    for i in (3, 7):
+        data = bytearray(store.file(NAMES[i]).read_bytes())
+        data[17] ^= 1
+        store.file(NAMES[i]).write_bytes(damage or data)
+    made = []
+    later = Store(store.path, SIDE)
+    later.fill(NAMES, lambda i: made.append(i) or record(i), title="")
+    assert made == [3, 7]
+    assert whole(later)
+    assert "2 damaged images in the cache" in caplog.text
+
+
+def test_two_that_fill_at_once_stay_within_the_bound(tmp_path):
+    """The second begins while the first is in the middle, of another size."""
+    size = SIDE * SIDE * 3 + CHECKSUM
+    paths = [tmp_path / "pixels" / name / "kind-8" for name in ("a", "b")]
+    first, second = (Store(path, SIDE, max_bytes=30 * size) for path in paths)
+    middle = threading.Event()
+    done = threading.Event()
+
+    def slow(i: int) -> np.ndarray:
+        if i == 10:
+            middle.set()
+            done.wait(10)
+        return record(i)
+
+    thread = threading.Thread(target=lambda: first.fill(NAMES[:25], slow, title=""))
+    thread.start()
+    assert middle.wait(10)
+    second.fill(NAMES, record, title="")
+    done.set()
+    thread.join()
+    assert len(first) == 25
+    assert len(second) <= 5
+    second.fill(NAMES, record, title="")  # what was reserved is given back
+    assert len(second) == 5
+
+
+EVICT = """
+import sys; from pathlib import Path; import numpy as np
+from tfcompact.data.cache import CHECKSUM, Store
+root, name, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng = np.random.default_rng(seed)
+for _ in range(150):
+    store = Store(root / "pixels" / f"set{rng.integers(3)}" / "kind-8", 8, max_bytes=20 * 196)
+    names = [bytes([i]) * 32 for i in range(8)]
+    store.fill(names, lambda k: np.full((8, 8, 3), k, np.uint8), title="")
+    for k, content in enumerate(names):
+        assert content not in store or (store.read(content) == k).all()
+    del store
+"""
+
+
+def test_stores_are_opened_while_others_remove_them(tmp_path):
+    children = [
+        subprocess.Popen([sys.executable, "-c", EVICT, str(tmp_path), "x", str(i)], stderr=subprocess.PIPE, text=True)
+        for i in range(3)
+    ]
+    for child in children:
+        assert child.communicate()[1] == ""
+        assert child.returncode == 0
+
+
 def test_a_full_disk_is_one_line_and_keeps_what_there_is(tmp_path, monkeypatch):
     store = filled(tmp_path, NAMES[:10])
 
@@ -93,7 +160,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_there_is(tmp_path, monkeypatch):
 
 
 def test_it_stops_at_its_bound_and_removes_only_what_nobody_uses(tmp_path):
-    size = SIDE * SIDE * 3
+    size = SIDE * SIDE * 3 + CHECKSUM
     assert len(filled(tmp_path, max_bytes=25 * size)) == 25
     old = Store(tmp_path / "pixels" / "set" / "kind-8", SIDE)
     second = Store(tmp_path / "pixels" / "other" / "kind-8", SIDE, max_bytes=30 * size)
@@ -148,13 +215,13 @@ def test_processes_that_fill_at_once_and_one_that_is_killed_do_no_harm(photos, t
 
 def test_cached_and_uncached_pixels_are_the_same(photos, tmp_path):
     cached = open_images(str(photos), cache=tmp_path / "cache")
-    bounded = open_images(str(photos), cache=tmp_path / "small", max_cache_bytes=10 * 24 * 24 * 3)
+    bounded = open_images(str(photos), cache=tmp_path / "small", max_cache_bytes=10 * (24 * 24 * 3 + CHECKSUM))
     for split in ("train", "test"):
         first = cached.arrays(split, px=24)[0]
         np.testing.assert_array_equal(first, bounded.arrays(split, px=24)[0])
         np.testing.assert_array_equal(first, cached.arrays(split, px=24)[0])
     sizes = [file.stat().st_size for file in (tmp_path / "small").glob("pixels/*/*/*.u8")]
-    assert sizes == [24 * 24 * 3] * 10
+    assert sizes == [24 * 24 * 3 + CHECKSUM] * 10
 
 
 def test_later_epochs_do_not_decode(photos, tmp_path, monkeypatch):

@@ -414,6 +414,20 @@ def test_a_damaged_memory_only_costs_time(tmp_path, opened):
         assert opened(root).digest == first.digest
 
 
+def test_a_memory_in_which_a_digit_changed_is_not_believed(tmp_path, opened, caplog):
+    """Its sizes, times and hashes decide which photograph is in which split."""
+    root = classes(tmp_path / "photos", "a", "b", count=40)
+    before = opened(root)
+    (memory,) = (tmp_path / "cache").glob("scan-*.json")
+    text = memory.read_text()
+    content = before._images.content[0].hex()
+    other = content.translate(str.maketrans("0123456789", "1234567890"))
+    memory.write_text(text.replace(content, other))
+    again = opened(root)
+    assert again.digest == before.digest
+    assert "is damaged; the folder's images are checked again" in caplog.text
+
+
 def test_a_file_that_changes_after_opening_is_noticed(tmp_path, opened):
     root = classes(tmp_path / "photos", "a", "b")
     images = opened(root)

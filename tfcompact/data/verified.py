@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from tfcompact.data.images import verify
 from tfcompact.errors import UnreadableImage
 from tfcompact.files import write_text
 
-FORMAT = 2  # to be raised when the meaning of a row changes
+FORMAT = 3  # to be raised when the meaning of a row changes
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,18 +87,21 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _recall(memory: Path) -> dict[str, Row]:
     """The remembered rows; none where the file is missing, of another format or damaged: it only saves time."""
     try:
-        content = json.loads(memory.read_bytes())
-        if content["format"] != FORMAT:
+        head, _, rows = memory.read_bytes().partition(b"\n")
+        said = json.loads(head)
+        if said["format"] != FORMAT:
             return {}
-        return {
-            name: (int(b), int(t), str(c), int(h), int(w), bool(cut))
-            for name, (b, t, c, h, w, cut) in content["rows"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
+    if said.get("sha256") != hashlib.sha256(rows).hexdigest():
+        LOG.warning("%s is damaged; the folder's images are checked again", memory)
+        return {}
+    return {name: tuple(row) for name, row in json.loads(rows).items()}
 
 
 def _remember(memory: Path, rows: dict[str, Row]) -> None:
     """Replaces what is remembered."""
     # Two processes may open the same folder at once; the later replacement wins whole.
-    write_text(memory, json.dumps({"format": FORMAT, "rows": rows}))  # ASCII: names may not be Unicode
+    text = json.dumps(rows)  # ASCII: names may not be Unicode
+    head = json.dumps({"format": FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    write_text(memory, f"{head}\n{text}")
