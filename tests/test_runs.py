@@ -1,6 +1,7 @@
 """Run directories: whole or absent, found again by what made them, never written by two at once."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tfcompact import files
-from tfcompact.errors import UserError
+from tfcompact.errors import DamagedFile, UserError
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs import lineage, measurements, store
 
@@ -174,12 +175,69 @@ def test_a_partial_is_never_a_result(tmp_path) -> None:
         store.find(tmp_path, "net", "fit-00c0ffee.partial")
 
 
-@pytest.mark.parametrize("content", ["", "{", "\x00"])
-def test_a_damaged_run_is_named_with_the_remedy(content: str, tmp_path) -> None:
-    path = make(tmp_path).path / "provenance.json"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"provenance\.json cannot be read as JSON .*remove its directory"):
-        store.finished(tmp_path)
+NOT_A_RUN = [
+    *("", "{", "\x00", "[]", "3", "{}", "[" * 100_000),
+    *('{"inputs": {"parent": 3}, "finished": "x"}', '{"inputs": {"parent": null}}'),
+]
+
+
+@pytest.mark.parametrize("content", NOT_A_RUN, ids=range(len(NOT_A_RUN)))
+def test_a_damaged_run_is_told_and_the_others_go_on(content: str, tmp_path, caplog) -> None:
+    damaged, whole = make(tmp_path), make(tmp_path, seed=1)
+    (damaged.path / "provenance.json").write_text(content)
+    assert store.finished(tmp_path) == [whole]
+    assert "provenance.json" in caplog.text
+    assert "the run is damaged, remove its directory" in caplog.text
+    with pytest.raises(DamagedFile, match=r"provenance\.json .*; the run is damaged, remove its directory"):
+        damaged.px  # noqa: B018
+
+
+def test_a_run_that_came_from_itself_is_told(tmp_path) -> None:
+    first = make(tmp_path)
+    second = make(tmp_path, stage="quantize", parent=first.name)
+    provenance = first.path / "provenance.json"
+    content = json.loads(provenance.read_text())
+    for parent in (first.name, second.name):
+        content["inputs"]["parent"] = parent
+        provenance.write_text(json.dumps(content))
+        with pytest.raises(DamagedFile, match="came from itself"):
+            store.Run(second.path).chain  # noqa: B018
+
+
+def test_the_newest_is_the_newest_whatever_the_clock_says(tmp_path, monkeypatch) -> None:
+    names = [make(tmp_path).name]
+    for year in (2001, 1999):
+        monkeypatch.setattr(store, "_now", lambda year=year: f"{year}-01-01T00:00:00.000000+00:00")
+        names.append(make(tmp_path, seed=year).name)
+    assert [run.name for run in store.finished(tmp_path)] == names
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null"])
+def test_an_export_without_files_is_damaged(content: str, tmp_path) -> None:
+    run = make(tmp_path, stage="export")
+    (run.path / "artifacts.json").write_text(content)
+    with pytest.raises(DamagedFile, match=r"artifacts\.json names no files"):
+        store.Run(run.path).artifacts  # noqa: B018
+
+
+def test_what_a_kill_after_the_end_has_left_goes(tmp_path) -> None:
+    run = make(tmp_path)
+    (run.path / "scratch").mkdir()
+    (run.path / "scratch/checkpoint.npz").write_bytes(b"x")
+    (run.path / ".lock").touch()
+    store.tidy(run.path)
+    assert sorted(path.name for path in run.path.iterdir()) == ["provenance.json", "result"]
+
+
+def test_temporary_files_of_killed_writers_go_when_they_are_old(tmp_path) -> None:
+    old, young, other = (tmp_path / name for name in (".x.json.7-ab.tmp", ".x.json.8-cd.tmp", ".y.json.7-ab.tmp"))
+    for path in (old, young, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (0, 0))
+    files.write_json(tmp_path / "x.json", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [young.name, other.name, "x.json"]
+    files.write_text(tmp_path / f"{'ü' * 120}.json", "a name of nearly 255 bytes")
 
 
 def test_json_files_are_replaced_whole(tmp_path) -> None:

@@ -1,7 +1,9 @@
 """What can go wrong by the user's hand: one line each, and the line holds the remedy."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,6 +24,14 @@ class UnknownName(UserError):
         super().__init__(f"no {kind} named {name!r}; {remedy}")
 
 
+class DamagedFile(UserError):
+    """A file that tfcompact wrote and cannot read any more. `file` is which."""
+
+    def __init__(self, file: Path, reason: str, remedy: str) -> None:
+        self.file, self.reason = file, reason
+        super().__init__(f"{file} {reason}; {remedy}")
+
+
 class UnreadableImage(UserError):
     """An image file that cannot be decoded, or must not be (too many pixels)."""
 
@@ -35,3 +45,23 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+
+
+def of_the_system(error: OSError) -> str:
+    """The line about what the operating system refused, with its remedy."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{reason}; {REMEDIES.get(error.errno or 0, OTHERWISE)}"
+
+
+OTHERWISE = "what was finished stays, and the same command goes on from there"
+REMEDIES = {
+    errno.ENOSPC: f"make room, or take another disk with --runs and --cache; {OTHERWISE}",
+    errno.EDQUOT: f"make room within your quota; {OTHERWISE}",
+    errno.EFBIG: f"a limit of the size of files is in force (ulimit -f); raise it; {OTHERWISE}",
+    errno.EROFS: "the disk is read-only; take another with --runs and --cache",
+    errno.EACCES: "give rights there, or take another directory with --runs and --cache",
+    errno.EPERM: "give rights there, or take another directory with --runs and --cache",
+    errno.ENAMETOOLONG: "take a shorter path or name",
+    errno.EMFILE: "too many files are open (ulimit -n); raise the limit",
+}

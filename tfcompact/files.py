@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +17,9 @@ import numpy.typing as npt
 
 from tfcompact.errors import UserError
 
+ABANDONED_SECONDS = 3600.0
+LONGEST_NAME = 200  # bytes of a file's name that its temporary file's has
+
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
@@ -22,7 +28,9 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     Where it ends with one, the old file stays and nothing lies beside it. A killed process leaves its temporary file,
     whose name starts with a dot and ends in `.tmp`; `sweep` removes those.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    begins = f".{os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])}."
+    temporary = path.with_name(f"{begins}{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    _forget(path.parent, begins)
     try:
         with temporary.open("wb") as stream:
             yield stream
@@ -32,6 +40,14 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _forget(directory: Path, begins: str) -> None:
+    """Removes the temporary files of such names that writers who were killed left an hour ago or more."""
+    for left in directory.glob(f"{glob.escape(begins)}*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                left.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -86,8 +102,10 @@ def cache_directory(cache: Path | None = None) -> Path:
 
     Given, or `tfcompact` below `$XDG_CACHE_HOME` or `~/.cache`. Raises `UserError` where it cannot be written.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = cache or home / "tfcompact"
+    try:
+        path = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfcompact"
+    except RuntimeError:  # HOME is not set, and the user has no entry in the system's list
+        raise UserError("there is no home directory for the cache; set HOME, or give --cache") from None
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,13 +5,15 @@ Only the chosen command's module is imported, so `tfcompact --help` answers befo
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import tfcompact
 from tfcompact.cli.commands import commands
-from tfcompact.errors import UnknownName, UserError
+from tfcompact.errors import UnknownName, UserError, of_the_system
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UnknownName("command", name, known)
         module = import_module(f"tfcompact.cli.{known[name].module}_command")
         module.run(name, rest, known[name].help)
+        sys.stdout.flush()
     except UserError as error:
         print(f"tfcompact {name}: {error}", file=sys.stderr)
         return 2
@@ -38,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         sys.stderr.close()
+    except OSError as error:
+        print(f"tfcompact {name}: {of_the_system(error)}", file=sys.stderr)
+        with contextlib.suppress(OSError, ValueError):  # what cannot be written is not tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return 0
 
 

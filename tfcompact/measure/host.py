@@ -8,6 +8,7 @@ in turns within one process, so that what disturbs the machine disturbs all of t
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
@@ -179,8 +180,8 @@ class _Timed:
 def _prepare(subject: Subject) -> _Timed:
     """The subject loaded, with all that is not timed. Raises `UserError` where it is not as described, or not run."""
     path, artifact = subject.path, subject.artifact
-    if not path.is_file() or path.stat().st_size != artifact.bytes:
-        raise UserError(f"{path} is not the file its artifact describes ({artifact.bytes} bytes); export it again")
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != artifact.sha256:
+        raise UserError(f"{path} is not the file its artifact describes; export it again")
     model = runtime.LiteModel(path, threads=subject.threads, delegate=subject.delegate)
     px = model.image_px
     pixels = np.random.default_rng(0).integers(0, 256, (1, px, px, 3), np.uint8)

@@ -22,6 +22,7 @@ from tfcompact.runs import lineage, store
 
 VERSION = 1
 """Of what is exported: to be raised when the same network gives other files."""
+LONGEST_NAME = 200  # bytes of a class in the name of a sample, which may have 255
 CALIBRATION_IMAGES = 8
 
 
@@ -146,4 +147,5 @@ def _write_samples(directory: Path, images: np.ndarray, labels: np.ndarray, clas
     directory.mkdir(exist_ok=True)
     for i, image in enumerate(images):
         name = "".join(c if c.isalnum() or c in " _." else "_" for c in classes[labels[i]])
+        name = name.encode()[:LONGEST_NAME].decode(errors="ignore")
         Image.fromarray(image).save(directory / f"{name}-{i}.png")

@@ -53,6 +53,8 @@ def recorded(
     there = (path / "provenance.json").is_file()
     if there if alone else strategy.agreed(inputs, there):
         console.print(f"already there: {path}", highlight=False)
+        if strategy.workers().chief:
+            store.tidy(path)
         return store.Run(path)
     told = {"network": spec.record.to_json()} | dict(facts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfcompact.errors import UserError
 from tfcompact.options import opt
 from tfcompact.runs.store import ROOT
 
@@ -25,3 +26,11 @@ class Target:
     cache: Path | None = opt(None, "directory of decoded images; <runs>/cache unless given")
     table: Path | None = opt(None, "latency table that prices networks, for stages that ask what one costs")
     skip_unreadable: bool = opt(False, "leave out images that cannot be read, and list them")
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a path that no record could hold, before anything is trained."""
+        for path in (self.runs, self.cache, self.table, self.data):
+            try:
+                str(path or "").encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{str(path)!r} is not UTF-8 and cannot be recorded; give a path that is") from None

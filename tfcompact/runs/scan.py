@@ -8,12 +8,13 @@ directory is opened, whatever a file in it says.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tfcompact.errors import UserError
+from tfcompact.errors import DamagedFile, UserError
 from tfcompact.runs import measurements
 
 T = TypeVar("T")
@@ -41,16 +42,24 @@ def scan(root: Path, pattern: str, read: Callable[[Path], T]) -> Scan[T]:
     damaged: list[str] = []
     for file in sorted(root.glob(pattern)):
         try:
+            if not file.is_file():  # a pipe would be waited for; what was removed or renamed meanwhile is no damage
+                if file.exists():
+                    raise UserError("it is no file")
+                continue
             if not under(file, root):
                 raise UserError("it is a link that leads out of the runs directory")
             rows.append(read(file))
         except MALFORMED as error:
-            culprit = error.file if isinstance(error, _NotJson) else file
+            if not file.exists():
+                continue
+            culprit = error.file if isinstance(error, DamagedFile) else file
             damaged.append(f"{culprit} cannot be used ({_reason(error)}); {_remedy(culprit)}")
     return Scan(tuple(rows), tuple(dict.fromkeys(damaged)))
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, DamagedFile):
+        return error.reason
     if isinstance(error, UserError):
         return str(error)
     return f"key {error} is missing" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
@@ -63,18 +72,20 @@ def _remedy(file: Path) -> str:
     return f"remove {file.parent}, then run its stage again"
 
 
-class _NotJson(UserError):
-    def __init__(self, file: Path, error: Exception) -> None:
-        self.file = file
-        super().__init__(f"not JSON: {error}")
-
-
 def read_json(file: Path) -> Any:
-    """The file's content. Raises `UserError` where it is not JSON, `OSError` where it cannot be read."""
+    """The file's content. Raises `DamagedFile` where it is not JSON, `OSError` where it cannot be read."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except ValueError as error:
-        raise _NotJson(file, error) from None
+        raise DamagedFile(file, f"not JSON: {error}", _remedy(file)) from None
+
+
+def _finite(text: str) -> float:
+    """The number. Raises `ValueError` for one that is too large, or none."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
 
 
 def under(path: Path, root: Path) -> bool:

@@ -12,20 +12,23 @@ import datetime
 import fcntl
 import hashlib
 import json
+import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from tfcompact.errors import UserError
+from tfcompact.errors import DamagedFile, UserError
 from tfcompact.files import sweep, sync, sync_entries, write_json
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs.environment import git_state, machine, versions
 
 ROOT = Path("runs")
+REMEDY = "the run is damaged, remove its directory"
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class Run:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What made this run: every option spelled out, versions, machine, times, data digest, parent."""
-        content: dict[str, Any] = read_json_file(self.path / "provenance.json")
+        file = self.path / "provenance.json"
+        content: dict[str, Any] = read_json_file(file)
+        if not _is_of_a_run(content):
+            raise DamagedFile(file, "does not say what a run says of itself", REMEDY)
         return content
 
     @cached_property
@@ -92,14 +98,23 @@ class Run:
     @property
     def chain(self) -> tuple[Run, ...]:
         """This run and its ancestors, oldest first."""
-        parent = self.parent
-        return (*(parent.chain if parent else ()), self)
+        found = [self]
+        while (parent := found[-1].parent) is not None:
+            if parent in found:
+                raise DamagedFile(self.path / "provenance.json", "says that a run came from itself", REMEDY)
+            found.append(parent)
+        return tuple(reversed(found))
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """The exported files of an `export` run; empty for other stages."""
         file = self.path / "artifacts.json"
-        return tuple(Artifact.from_json(row) for row in read_json_file(file)) if file.exists() else ()
+        if not file.exists():
+            return ()
+        rows = read_json_file(file)
+        if not isinstance(rows, list) or not rows:
+            raise DamagedFile(file, "names no files", REMEDY)
+        return tuple(Artifact.from_json(row) for row in rows)
 
 
 def key(inputs: Mapping[str, Any]) -> str:
@@ -108,13 +123,20 @@ def key(inputs: Mapping[str, Any]) -> str:
 
 
 def finished(root: Path = ROOT, model: str | None = None, stage: str | None = None) -> list[Run]:
-    """All finished runs, oldest first; of one model or stage where given."""
-    found = [
-        Run(file.parent)
-        for file in sorted(root.glob(f"{model or '*'}/{stage or '*'}-*/provenance.json"))
-        if not file.parent.name.endswith(".partial")
-    ]
-    return sorted(found, key=lambda run: (run.provenance["finished"], run.name))
+    """All finished runs, oldest first; of one model or stage where given. A damaged one is left out, and told."""
+    found = []
+    for file in sorted(root.glob(f"{model or '*'}/{stage or '*'}-*/provenance.json")):
+        if file.parent.name.endswith(".partial"):
+            continue
+        run = Run(file.parent)
+        try:
+            order = (run.provenance["finished"], run.name)
+        except DamagedFile as error:
+            if file.exists():  # else it was removed meanwhile
+                LOG.warning("left out: %s", error)
+            continue
+        found.append((order, run))
+    return [run for _, run in sorted(found, key=lambda pair: pair[0])]
 
 
 def newest(root: Path, model: str, wanted: Callable[[Run], bool]) -> Run | None:
@@ -149,7 +171,7 @@ def recording(
     except OSError as error:
         raise UserError(f"{partial} cannot be made ({error.strerror}); give another directory with --runs") from None
     started, clock, cpu = _now(), time.monotonic(), time.process_time()
-    with (partial / ".lock").open("w") as lock:
+    with _lock_of(partial, final) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -168,7 +190,7 @@ def recording(
             "stage": stage,
             "inputs": dict(inputs),
             "started": started,
-            "finished": _now(),
+            "finished": _after(finished(root, model)),
             "seconds": round(time.monotonic() - clock, 3),
             "cpu_seconds": round(time.process_time() - cpu, 3),
             **facts,
@@ -183,20 +205,48 @@ def recording(
         write_json(partial / "provenance.json", provenance)
         sync(partial)
         partial.rename(final)
-        (final / ".lock").unlink()
-        shutil.rmtree(
-            final / "scratch", ignore_errors=True
-        )  # last: until the rename it is what a kill leaves to go on from
+        tidy(final)  # last: until the rename it is what a kill leaves to go on from
         sync_entries(final.parent)
 
 
+def tidy(final: Path) -> None:
+    """Removes from a finished run what was needed to finish it, and what a kill has left of that."""
+    shutil.rmtree(final / "scratch", ignore_errors=True)
+    (final / ".lock").unlink(missing_ok=True)
+
+
+def _lock_of(partial: Path, final: Path) -> TextIO:
+    """The lock file of a run that is being made. Raises `UserError` where another process just finished the run."""
+    try:
+        return (partial / ".lock").open("w")
+    except FileNotFoundError:
+        raise UserError(f"another process has just finished {final}; the same command now finds it") from None
+
+
 def read_json_file(path: Path) -> Any:
+    """The content of a run's file. Raises `DamagedFile` where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read as JSON ({error}); the run is damaged, remove its directory"
-        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"cannot be read as JSON ({error})", REMEDY) from None
+
+
+def _is_of_a_run(content: Any) -> bool:
+    """Whether it says what every run says of itself."""
+    inputs = content.get("inputs") if isinstance(content, dict) else None
+    if not isinstance(inputs, dict) or not isinstance(content.get("finished"), str):
+        return False
+    return isinstance(inputs.get("parent", 0), str | None)
+
+
+def _after(earlier: Sequence[Run]) -> str:
+    """Now; where the clock was set back, just after the last of the runs: the newest stays the newest."""
+    now = _now()
+    if not earlier or now > (last := earlier[-1].provenance["finished"]):
+        return now
+    return (datetime.datetime.fromisoformat(last) + datetime.timedelta(microseconds=1)).isoformat(
+        timespec="microseconds"
+    )
 
 
 def _now() -> str:

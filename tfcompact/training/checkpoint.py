@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
 
+from tfcompact.errors import UserError
 from tfcompact.files import write_arrays
 from tfcompact.training import strategy
 from tfcompact.training.context import Context
@@ -25,12 +28,28 @@ class State:
         self.best: list[np.ndarray] = []
         self.started_at: float | None = None  # validation accuracy of the weights it began with, if they count
         if content := strategy.from_chief(self.file.read_bytes() if self.file.exists() else b""):
-            with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-                self.rows = json.loads(str(saved["rows"]))
-                self.started_at = json.loads(str(saved["started_at"]))
-                self.best = [saved[f"best_{i}"] for i in range(len(trainer.network.variables))]
-                for i, variable in enumerate(self._variables()):
-                    variable.assign(saved[f"variable_{i}"])
+            try:
+                self._restore(content)
+            except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+                if strategy.workers().chief:
+                    self.file.replace(self.file.with_suffix(".damaged"))
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{self.file} is damaged ({reason}) and was set aside; the same command begins this training anew"
+                ) from None
+
+    def _restore(self, content: bytes) -> None:
+        """Takes over what was saved."""
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
+            if changed := parts.testzip():
+                raise ValueError(f"{changed} is not as it was written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            self.rows = json.loads(str(saved["rows"]))
+            self.started_at = json.loads(str(saved["started_at"]))
+            self.best = [saved[f"best_{i}"] for i in range(len(self.trainer.network.variables))]
+            values = [saved[f"variable_{i}"] for i in range(len(self._variables()))]
+        for variable, value in zip(self._variables(), values, strict=True):
+            variable.assign(value)
 
     @property
     def epoch(self) -> int:
