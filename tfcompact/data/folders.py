@@ -10,7 +10,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -199,14 +199,17 @@ class _Found:
         """Notes what the folder of a class holds."""
         name = unicodedata.normalize("NFC", folder.name)
         self.by_folder[name] += 0
-        for path in _entries(folder):
-            if path.suffix.lower() in SUFFIXES and not (path.is_dir() and not path.is_symlink()):
-                self.files[path] = (name, given)
+        with os.scandir(folder) as entries:
+            shown = sorted((entry for entry in entries if not _hidden(entry.name)), key=lambda entry: entry.name)
+        for entry in shown:  # not as paths, each of which would be asked for anew: there may be a million
+            suffix = PurePath(entry.name).suffix.lower()
+            if entry.is_dir(follow_symlinks=False):
+                self.notes.append(f"{escape(entry.path)} is not read: a class folder holds its images directly")
+            elif suffix in SUFFIXES:
+                self.files[Path(entry.path)] = (name, given)
                 self.by_folder[name] += 1
-            elif path.is_dir() and not path.is_symlink():
-                self.notes.append(f"{escape(path)} is not read: a class folder holds its images directly")
-            elif path.name.lower() not in SYSTEM_FILES:
-                self.others[path.suffix.lower()] += 1
+            elif entry.name.lower() not in SYSTEM_FILES:
+                self.others[suffix] += 1
 
 
 def _check_layout(root: Path, found: _Found) -> None:
@@ -278,7 +281,12 @@ def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
 
 def _entries(folder: Path) -> Iterator[Path]:
     """Everything in a folder that is not hidden, in the order of names."""
-    return (path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "__MACOSX")))
+    return (path for path in sorted(folder.iterdir()) if not _hidden(path.name))
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file or folder of that name is not shown, or only one system knows what it is."""
+    return name.startswith((".", "__MACOSX"))
 
 
 def _leads_back(link: Path) -> bool:

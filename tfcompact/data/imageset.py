@@ -204,6 +204,8 @@ def _duplicates(images: Collection, splits: Sequence[Split]) -> list[str]:
         groups[content].append(i)
     lines = []
     for group in groups.values():
+        if len(group) == 1:
+            continue
         names = " and ".join(images.describe(i) for i in group[:3])
         labels = sorted({images.classes[images.labels[i]] for i in group})
         if len(group) >= PLACEHOLDERS:

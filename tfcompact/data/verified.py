@@ -43,7 +43,8 @@ def scan(root: Path, files: Sequence[Path], memory: Path) -> list[Seen | Unreada
     is not decoded again after the others were mended.
     """
     known = _recall(memory)
-    names = {path: str(path.relative_to(root)) for path in files}
+    above = len(str(root / "x")) - 1
+    names = {path: str(path)[above:] for path in files}
     stamps = {path: _stamp(path) for path in files}
     results: dict[Path, Seen | UnreadableImage] = {}
     for path, stamp in stamps.items():

@@ -3,11 +3,13 @@
 A `Table` holds, for one device and setting, the cost of every operator that was measured as a file of its own
 (`table_making` makes tables). The cost of a whole file is then
 
-    invoke + partition * (pieces that XNNPACK runs) + the sum over operators of (cost alone - its own overhead)
+    invoke + partition * (pieces that XNNPACK runs) + company * the sum over operators of (cost alone - overhead)
 
 where `invoke` is what any run of any file costs and `partition` what entering XNNPACK costs, both found with files of
-copies of one tiny operator. Nothing is fitted to whole networks. An operator's overhead, alone, is `invoke`, and
-`partition` where XNNPACK runs it.
+copies of one tiny operator. Alone, an operator meets what it left in the processor a moment ago (code, the history
+of its branches, its values); `company` is how much longer operators take in a file with others, found with a file of
+many different ones. Nothing is fitted to whole networks. An operator's overhead, alone, is `invoke`, and `partition`
+where XNNPACK runs it.
 
 What is priced are the parts of a file (`tflite.fused_groups`): operators, or several that XNNPACK makes one of. A
 table of an emulated processor counts instructions and can never say ms.
@@ -144,6 +146,7 @@ class Table(Record):
     partition: float
     alone: dict[str, Alone] = field(default_factory=dict)
     fetching: Fetching = Fetching()
+    company: float = 1.0
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -151,6 +154,7 @@ class Table(Record):
         for name, cost in (
             ("invoke", self.invoke),
             ("partition", self.partition),
+            ("company", self.company),
             *((key, row.cost) for key, row in self.alone.items()),
         ):
             if not _is_cost(cost):
@@ -182,7 +186,8 @@ class Table(Record):
             )
         partitions = read_network.partitions
         operators = sum(map(self.cost, read_network.configurations))
-        return self.invoke + self.partition * partitions + operators + self._fetched(read_network, between)
+        fetched = self._fetched(read_network, between)
+        return self.invoke + self.partition * partitions + self.company * operators + fetched
 
     def _fetched(self, network: Network, between: bool) -> float:
         """What fetching the weights adds: what a byte costs in the network, less what it does alone."""

@@ -14,6 +14,8 @@ from tfcompact.tflite.flatbuffer import MODEL_IDENTIFIER
 CHANNELS = 512
 WEIGHTS = CHANNELS * CHANNELS + 4 * CHANNELS
 """The bytes of weights of one of `convolutions`."""
+MIXED_PX, MIXED_CHANNELS, MIXED_SIZES = 112, 32, 5
+"""Size and channels of the image that `mixture` begins with, as most networks do, and how many sizes it has."""
 
 
 def chain(kind: str, count: int, channels: int = 8) -> bytes:
@@ -38,7 +40,7 @@ def chain(kind: str, count: int, channels: int = 8) -> bytes:
         operator.builtinOptions = options
         graph.operators.append(operator)
     model.buffers = [schema.BufferT()]
-    return _file(model, graph, getattr(schema.BuiltinOperator, kind), 2)  # the first version with 8 bits, of both
+    return _file(model, graph, [getattr(schema.BuiltinOperator, kind)], 2)  # the first version with 8 bits, of both
 
 
 def convolutions(count: int) -> bytes:
@@ -49,25 +51,73 @@ def convolutions(count: int) -> bytes:
     rng = np.random.default_rng(0)
     graph, model = schema.SubGraphT(), schema.ModelT()
     model.buffers = [schema.BufferT()]
-    graph.tensors, graph.operators = [_stored("t0", (1, 7, 7, CHANNELS), schema.TensorType.INT8, 1 / 16)], []
-    for i in range(count):
-        for name, values, scale in (
-            ("kernel", rng.integers(-127, 128, (CHANNELS, 1, 1, CHANNELS), np.int8), 1 / 1024),
-            ("bias", np.zeros(CHANNELS, np.int32), 1 / 16384),
-        ):
-            kind = getattr(schema.TensorType, values.dtype.name.upper())
-            graph.tensors.append(_stored(f"{name}{i}", values.shape, kind, scale, len(model.buffers)))
-            model.buffers.append(schema.BufferT(data=values.reshape(-1).view(np.uint8)))
-        graph.tensors.append(_stored(f"t{i + 1}", (1, 7, 7, CHANNELS), schema.TensorType.INT8, 1 / 16))
-        options = schema.Conv2DOptionsT()
-        options.strideH = options.strideW = 1
-        operator = schema.OperatorT()
-        operator.inputs = np.array([3 * i, 3 * i + 1, 3 * i + 2], np.int32)
-        operator.outputs = np.array([3 * i + 3], np.int32)
-        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.Conv2DOptions, options
-        graph.operators.append(operator)
-    graph.inputs, graph.outputs = np.array([0], np.int32), np.array([3 * count], np.int32)
-    return _file(model, graph, schema.BuiltinOperator.CONV_2D, 3)
+    graph.tensors, graph.operators = [_stored("image", (1, 7, 7, CHANNELS), schema.TensorType.INT8, 1 / 16)], []
+    last = 0
+    for _ in range(count):
+        last = _convolved(model, graph, last, rng, CHANNELS, 7, CHANNELS, depthwise=False, stride=1)
+    graph.inputs, graph.outputs = np.array([0], np.int32), np.array([last], np.int32)
+    return _file(model, graph, [schema.BuiltinOperator.CONV_2D], 3)
+
+
+def mixture() -> bytes:
+    """A file of many different convolutions, as a network has them: five sizes of image, each in three blocks.
+
+    A block is a convolution of 1x1 and a depthwise one of 3x3; between the sizes the image is halved and the channels
+    are doubled. All have about the same number of multiply-adds at every size; their weights are a megabyte.
+    """
+    rng = np.random.default_rng(0)
+    graph, model = schema.SubGraphT(), schema.ModelT()
+    model.buffers = [schema.BufferT()]
+    px, channels = MIXED_PX, MIXED_CHANNELS
+    graph.tensors, graph.operators = [_stored("image", (1, px, px, channels), schema.TensorType.INT8, 1 / 16)], []
+    last = 0
+    for level in range(MIXED_SIZES):
+        for _ in range(3):
+            last = _convolved(model, graph, last, rng, channels, px, channels, depthwise=False, stride=1)
+            last = _convolved(model, graph, last, rng, channels, px, channels, depthwise=True, stride=1)
+        if level < MIXED_SIZES - 1:
+            last = _convolved(model, graph, last, rng, channels, px // 2, 2 * channels, depthwise=False, stride=2)
+            px, channels = px // 2, 2 * channels
+    graph.inputs, graph.outputs = np.array([0], np.int32), np.array([last], np.int32)
+    kinds = [schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D]
+    return _file(model, graph, kinds, 3)
+
+
+def _convolved(
+    model: Any,
+    graph: Any,
+    source: int,
+    rng: np.random.Generator,
+    channels: int,
+    px: int,
+    out: int,
+    *,
+    depthwise: bool,
+    stride: int,
+) -> int:
+    """The number of the tensor `[1, px, px, out]` that another convolution of the tensor `source` gives."""
+    shape = (1, 3, 3, channels) if depthwise else (out, 1, 1, channels)
+    arrays = (rng.integers(-127, 128, shape, np.int8), np.zeros(out, np.int32))
+    numbers = [source]
+    for values, scale in zip(arrays, (1 / 1024, 1 / 16384), strict=True):
+        kind = getattr(schema.TensorType, values.dtype.name.upper())
+        numbers.append(len(graph.tensors))
+        graph.tensors.append(_stored(f"weights{len(graph.tensors)}", values.shape, kind, scale, len(model.buffers)))
+        model.buffers.append(schema.BufferT(data=values.reshape(-1).view(np.uint8)))
+    result = len(graph.tensors)
+    graph.tensors.append(_stored(f"t{result}", (1, px, px, out), schema.TensorType.INT8, 1 / 16))
+    options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
+    options.strideH = options.strideW = stride
+    options.padding = schema.Padding.SAME
+    if depthwise:
+        options.depthMultiplier = 1
+    operator = schema.OperatorT()
+    operator.opcodeIndex = int(depthwise)
+    operator.inputs, operator.outputs = np.array(numbers, np.int32), np.array([result], np.int32)
+    operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+    operator.builtinOptions = options
+    graph.operators.append(operator)
+    return result
 
 
 def noise(shape: Sequence[int], dtype: Any) -> np.ndarray:
@@ -79,12 +129,14 @@ def noise(shape: Sequence[int], dtype: Any) -> np.ndarray:
     return rng.integers(ends.min, ends.max + 1, tuple(shape), dtype)
 
 
-def _file(model: Any, graph: Any, kind: int, version: int) -> bytes:
-    """The model of this graph, whose operators are all of one kind."""
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = kind
-    code.version = version
-    model.version, model.operatorCodes, model.subgraphs = 3, [code], [graph]
+def _file(model: Any, graph: Any, kinds: Sequence[int], version: int) -> bytes:
+    """The model of this graph, whose operators are of these kinds."""
+    model.version, model.operatorCodes, model.subgraphs = 3, [], [graph]
+    for kind in kinds:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = kind
+        code.version = version
+        model.operatorCodes.append(code)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=MODEL_IDENTIFIER)
     return bytes(builder.Output())

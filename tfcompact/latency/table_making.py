@@ -8,22 +8,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+import statistics
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tfcompact.errors import UserError
 from tfcompact.latency import cost_table
 from tfcompact.latency.cost_table import Alone, Fetching, Setting, Table
 from tfcompact.latency.meters import Meter
-from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions
+from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions, mixture
 from tfcompact.measure.exclusive import exclusive
 from tfcompact.measure.measurer import Log
 from tfcompact.tflite import fused_groups
 
 CHAIN = 8
 """Operators of the longer of the two files from which the overheads are found."""
-OVERHEAD_REPEATS = 3
+OVERHEAD_REPEATS, RATIO_REPEATS = 3, 7
 FETCHED = (1, 2, 4, 8, 16, 32, 64)
 """Convolutions of the files that the cost of fetching weights is found with, up to 17 MB of them."""
 
@@ -56,6 +57,7 @@ def make_table(
             table = dataclasses.replace(table, alone=known.alone | table.alone)
         if table.fetching == Fetching():
             table = dataclasses.replace(table, fetching=_fetching(meter))
+            table = dataclasses.replace(table, company=_company(table, meter))
         table.save(partial)
         for network, content in networks:
             table = _extended(table, network, content, meter, partial, log)
@@ -114,20 +116,54 @@ def _fetching(meter: Meter) -> Fetching:
     """
     if meter.setting.unit != "ms" or meter.setting.delegate != "xnnpack":
         return Fetching()
+    again: list[list[float]] = []
+    between: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         files = [Path(scratch) / f"{count}.tflite" for count in FETCHED]
         for file, count in zip(files, FETCHED, strict=True):
             file.write_bytes(convolutions(count))
-        again = [min(each) for each in zip(*(meter.costs(files) for _ in range(OVERHEAD_REPEATS)), strict=True)]
-        between = meter.costs_between(files[-1:])
-    one, two = again[:2]
-    near = two - one  # one convolution whose weights are in the nearest cache
+        for _ in range(RATIO_REPEATS):  # what disturbs the machine is in all costs of a round
+            one, *longer = meter.costs(files)
+            near = (longer[0] - one) / (FETCHED[1] - 1)  # of one whose weights are in the nearest cache
+            again.append(
+                [_of_a_byte(cost - one, near, count) for cost, count in zip(longer, FETCHED[1:], strict=True)]
+            )
+            if others := meter.costs_between(files[-1:]):
+                between.append(_of_a_byte(others[0] - one, near, FETCHED[-1]))
+    rates = [max(0.0, float(statistics.median(found))) for found in zip(*again, strict=True)]
+    sizes = [count * WEIGHTS for count in FETCHED[1:]]
+    return Fetching(
+        tuple(zip(sizes, rates, strict=True)), max(0.0, float(statistics.median(between))) if between else None
+    )
 
-    def of_a_byte(cost: float, count: int) -> float:
-        return max(0.0, float(cost - one - near * (count - 1)) / ((count - 1) * WEIGHTS))
 
-    rates = [(count * WEIGHTS, of_a_byte(cost, count)) for cost, count in zip(again[1:], FETCHED[1:], strict=True)]
-    return Fetching(tuple(rates), of_a_byte(between[0], FETCHED[-1]) if between else None)
+def _of_a_byte(longer: float, near: float, count: int) -> float:
+    """What a byte costs in a chain that takes so much longer than one convolution, each of which takes `near`."""
+    return (longer - near * (count - 1)) / ((count - 1) * WEIGHTS)
+
+
+def _company(table: Table, meter: Meter) -> float:
+    """How much longer operators take in a file with others than alone: of a file of many different ones."""
+    if meter.setting.unit != "ms":
+        return 1.0
+    whole = mixture()
+    parts = fused_groups.parts(whole, meter.setting.delegate)
+    network = fused_groups.read(whole, meter.setting.delegate)
+    contents = [whole, *{part.configuration: part.content for part in parts}.values()]
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [Path(scratch) / f"{i}.tflite" for i in range(len(contents))]
+        for file, content in zip(files, contents, strict=True):
+            file.write_bytes(content)
+        rounds = [meter.costs(files) for _ in range(RATIO_REPEATS)]
+    delegated = {part.configuration: part.delegated for part in parts}
+
+    def factor(cost: float, alone: Sequence[float]) -> float:
+        rows = {key: Alone(found, delegated[key]) for key, found in zip(delegated, alone, strict=True)}
+        priced = dataclasses.replace(table, alone=rows, company=1.0)
+        return 1 + (cost - priced.predict(network)) / sum(map(priced.cost, network.configurations))
+
+    # In each round the file and its operators were timed in turns: what disturbs the machine is in both.
+    return max(1.0, float(statistics.median(factor(cost, alone) for cost, *alone in rounds)))
 
 
 def _known(path: Path, setting: Setting, extend: bool) -> Table | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tfcompact.report.measured_rows import Row, by_setting, drawable, pareto_front
 from tfcompact.report.plot_style import INK, PALE, QUIET, SHAPES, area, colours, wide
-from tfcompact.report.point_labels import place_labels
+from tfcompact.report.point_labels import MOST_LABELS, place_labels
 from tfcompact.report.setting import Setting
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _figure(panels: int) -> Figure:
 def panel(ax: Axes, setting: Setting, rows: Sequence[Row], colour: dict[str, str]) -> None:
     """Draws the drawable rows of one setting and their front, without labels."""
     _points(ax, rows, colour)
-    _words(ax, setting, logarithmic=wide(rows))
+    _words(ax, setting, logarithmic=wide(rows), many=len(rows) > MOST_LABELS)
     if wide(rows):
         _make_logarithmic(ax)
     ax.margins(0.16, 0.18)
@@ -82,20 +82,24 @@ def _points(ax: Axes, rows: Sequence[Row], colour: dict[str, str]) -> None:
         drawstyle="steps-post",  # a cost between those of two files buys what the cheaper one has
         zorder=1,
     )
-    for row in sorted(rows, key=lambda row: -row.size_mb):  # the small ones on top
+    on_front = {id(row) for row in front}
+    for format in dict.fromkeys(row.format for row in rows):
+        drawn = sorted(
+            (row for row in rows if row.format == format), key=lambda row: -row.size_mb
+        )  # small ones on top
         ax.scatter(
-            *row.point,
-            s=area(row),
-            marker=SHAPES[row.format].matplotlib,
-            color=colour[row.model],
-            alpha=0.9 if row in front else 0.45,
+            [row.point[0] for row in drawn],
+            [row.point[1] for row in drawn],
+            s=[area(row) for row in drawn],
+            marker=SHAPES[format].matplotlib,
+            color=[(colour[row.model], 0.9 if id(row) in on_front else 0.45) for row in drawn],
             edgecolor="white",
             linewidth=1.0,
             zorder=3,
         )
 
 
-def _words(ax: Axes, setting: Setting, *, logarithmic: bool) -> None:
+def _words(ax: Axes, setting: Setting, *, logarithmic: bool, many: bool) -> None:
     """Title, what the axes are, and what a reader must know."""
     cost = setting.cost
     title = f"Accuracy against {cost.name}: up and to the left is better"
@@ -105,6 +109,8 @@ def _words(ax: Axes, setting: Setting, *, logarithmic: bool) -> None:
     ax.set_xlabel(f"{cost.text}{', logarithmic' if logarithmic else ''}", color=INK)
     ax.set_ylabel("Top-1 accuracy in %", color=INK)
     note = f"Point area: file size. Dashed: the Pareto front (no file is both {cost.cheaper} and more accurate)."
+    if many:
+        note += " Named: the front."
     lines = [note, *textwrap.wrap(setting.caution or "", 100)]
     ax.annotate("\n".join(lines), (0, -0.13), xycoords="axes fraction", va="top", color=QUIET, fontsize=8.5)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7))
 GAPS = (4, 14, 28, 44, 64, 90)  # points between a point and its label
+MOST_LABELS = 40
 FAR = 14
 """A label with a larger gap gets a line to its point."""
 
@@ -55,6 +56,7 @@ class Spot(NamedTuple):
 def place_labels(ax: Axes, rows: Sequence[Row]) -> list[Annotation]:
     """Writes every row's name beside its point, where it covers no point, no other label and not the front.
 
+    Of more rows than `MOST_LABELS` only those of the front are named: more would cover each other.
     Greedy: points from left to right try eight directions at growing distances and keep the first free place; a
     label far from its point gets a thin line to it. With no free place left, the last one tried is kept.
     """
@@ -63,7 +65,10 @@ def place_labels(ax: Axes, rows: Sequence[Row]) -> list[Annotation]:
     spots = [_spot(ax, row) for row in rows]
     taken = [*(spot.box for spot in spots), *_front([spots[rows.index(row)] for row in pareto_front(rows)])]
     labels = []
+    named = {id(row) for row in (rows if len(rows) <= MOST_LABELS else pareto_front(rows))}
     for spot, row in sorted(zip(spots, rows, strict=True), key=lambda pair: pair[0][:2]):
+        if id(row) not in named:
+            continue
         label = _label(ax, row)
         extent = label.get_window_extent(renderer)
         places = list(_places(spot, extent.width, extent.height, ax.figure.dpi / 72))
