@@ -19,10 +19,10 @@ from colour_model import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, connected_phones, fleet, phone_options
-from tfcompact.measure.backends import benchmark_log, benchmark_result
+from tfcompact.measure.backends import benchmark_log, benchmark_result, delegation_log
 from tfcompact.measure.backends.backend import Job, RunFailed
-from tfcompact.measure.backends.benchmark_log import Delegation
-from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line, judged
+from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line
+from tfcompact.measure.backends.delegation_log import Delegation, judged
 from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.records.measurement import ColdStart, Summary
@@ -76,7 +76,7 @@ def test_the_block_of_litert_is_in_ms():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (log("no_result.log"), "it said: Benchmarking failed."),
+        (log("no_result.log"), "it said: Failed to initialize the interpreter"),
         ("STARTING!\nINFO: count=0\nThe end.\n", "it said: The end."),
         ("", "it said: nothing at all"),
         ('linker: CANNOT LINK EXECUTABLE: library "libc++_shared.so" not found\n\n', "libc\\+\\+_shared.so"),
@@ -93,7 +93,7 @@ def test_without_a_result_the_error_quotes_the_tool_in_one_line(text, words):
     ("name", "expected"),
     [
         ("classic.log", [Delegation("xnnpack", 642, 685, None, False)]),  # 19 partitions: 9 or 10 of them its own
-        ("gpu_full.log", [Delegation("gpu", 65, 65, 1, True)]),
+        ("gpu_full.log", [Delegation("gpu", 65, 65, 1, True, "OpenCL")]),
         ("gpu_partial.log", [Delegation("gpu", 60, 65, 2, False), Delegation("xnnpack", 5, 5, 1, True)]),
         ("nnapi_fallback.log", [Delegation("xnnpack", 64, 65, 1, False)]),
         ("old_nnapi.log", [Delegation("nnapi", 31, None, None, None)]),
@@ -102,13 +102,13 @@ def test_without_a_result_the_error_quotes_the_tool_in_one_line(text, words):
     ],
 )
 def test_the_proof_of_delegation(name, expected):
-    assert benchmark_log.delegations(log(name)) == expected
+    assert delegation_log.delegations(log(name)) == expected
 
 
 def test_the_nodes_of_several_subgraphs_are_added():
     line = "Replacing {0} out of {0} node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 partitions{1}.\n"
     text = line.format(8, " for subgraph 0") + line.format(3, " for subgraph 1")
-    assert benchmark_log.delegations(text) == [Delegation("xnnpack", 11, 11, 2, True)]
+    assert delegation_log.delegations(text) == [Delegation("xnnpack", 11, 11, 2, True)]
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ def test_the_nodes_of_several_subgraphs_are_added():
         ("DispatchDelegate", "npu"),
         ("TfLiteQnnDelegate", "npu"),
         ("unknown", "unknown"),
-        ("TfLiteFlexDelegate", "tfliteflexdelegate"),
+        ("TfLiteFlexDelegate", "flex"),
     ],
 )
 def test_the_names_of_delegates(name, kind):
-    assert benchmark_log.delegate_kind(name) == kind
+    assert delegation_log.delegate_kind(name) == kind
 
 
 FULL = Delegation("gpu", 65, 65, 1, True)
@@ -243,7 +243,7 @@ def flags(name):
     [
         (CLASSIC, "xnnpack", ["--use_xnnpack=true"], ["use_gpu"]),
         (CLASSIC, "builtin", ["--use_xnnpack=false"], ["use_gpu"]),
-        (CLASSIC, "gpu", ["--use_gpu=true", "--use_xnnpack=false", "--require_full_delegation=true"], []),
+        (CLASSIC, "gpu", ["--use_gpu=true", "--use_xnnpack=true", "--require_full_delegation=true"], []),
         (CLASSIC, "nnapi", ["--use_nnapi=true", "--require_full_delegation=true"], ["use_gpu"]),
         (LITERT, "xnnpack", ["--use_cpu=true", "--use_gpu=false"], ["require_full", "xnnpack="]),
         (LITERT, "gpu", ["--use_cpu=false", "--use_gpu=true", "--require_full_delegation=true"], []),
@@ -257,6 +257,8 @@ def test_the_command_line_of_each_dialect(dialect, delegate, has, lacks):
     assert "--warmup_runs=10 --warmup_min_secs=0.5 --num_runs=100 --min_secs=1 --max_secs=150" in line
     assert all(word in line.split() for word in has), line
     assert not any(word in line for word in lacks), line
+    if "--use_gpu=true" in has and dialect == CLASSIC:  # delegates are applied in the order of their flags
+        assert line.index("--use_gpu") < line.index("--use_xnnpack")
 
 
 def test_a_delegate_the_dialect_or_the_build_lacks_is_an_error():
@@ -353,7 +355,7 @@ def test_with_full_delegation_required_it_is_an_error(binary, delegate, answer):
 
 
 def test_a_tool_that_fails_is_quoted(binary):
-    with pytest.raises(UserError, match=r"with status 1 \(Benchmarking failed.\)"):
+    with pytest.raises(UserError, match=r"with status 1 \(Failed to initialize the interpreter\)"):
         BenchmarkModel(binary).run(FakePhone(answer="no_result.log", code=1), JOB)
 
 
@@ -454,11 +456,99 @@ def test_a_failure_carries_its_command_and_what_was_said(binary):
 
 def test_flags_of_the_users_own(binary):
     given = "--gpu_backend=cl --gpu_precision_loss_allowed=false --external_delegate_path='/data/my delegate.so'"
+    with pytest.raises(UserError, match=r"the delegate external is the one of a library: give both"):
+        BenchmarkModel(binary, arguments=given).run(FakePhone(), JOB)
+    flags = frozenset({"graph", "external_delegate_path"})
+    tool = BenchmarkModel(binary, arguments=given)
+    line = command_line("/data/tool", flags, CLASSIC, replace(JOB, delegate="external"), more=tool.arguments)
+    assert "--use_xnnpack" not in line.partition("--external_delegate_path")[0]
     phone = FakePhone()
-    BenchmarkModel(binary, arguments=given).run(phone, JOB)
-    (line,) = [command for command in phone.commands if "--graph=" in command]
+    BenchmarkModel(binary, arguments="--gpu_backend=cl").run(phone, JOB)
+    assert any("--gpu_backend=cl" in command for command in phone.commands)
     assert "--gpu_backend=cl --gpu_precision_loss_allowed=false" in line
     assert "'--external_delegate_path=/data/my delegate.so'" in line
     for wrong in ("--num_runs=3", "gpu", "--gpu_backend cl"):
         with pytest.raises(UserError, match="takes flags as --name=value that no other option sets"):
             BenchmarkModel(binary, arguments=wrong)
+
+
+CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "benchmark_logs"
+PUBLIC = {  # file -> runs, mean ms, what delegates took (who, how many, of how many, pieces)
+    "01_tf112_2019.log": (17, 61.1024, []),
+    "02_old_runorder_noheading.log": (42, 23.3135, []),
+    "03_gpu_2020.log": (50, 119.4, [("gpu", None, None, None)]),
+    "04_gpu_opengl.log": (50, 31.2, [("gpu", None, None, None)]),
+    "07_studio_logcat.log": (50, 109.6, [("nnapi", None, None, None)]),
+    "08_old_studio_logcat.log": (50, 9.2, [("hexagon", 95, 96, None)]),
+    "09_qnn_external.log": (811, 1.228, [("external", 31, 31, 1)]),
+    "11_hexagon_2020.log": (80, 12.25, [("hexagon", 60, 63, 2)]),
+    "13_litert_npu_partial.log": (502, 1.92, [("npu", 153, 161, 2), ("xnnpack", 8, 10, None)]),
+    "14_fail_xnnpack.log": "Failed to apply XNNPACK delegate.",
+    "15_fail_gpu_ops.log": "No shader implementation for transpose",
+    "16_fail_load.log": "Failed to mmap model",
+    "18_all_same.log": (3, 0.028, []),
+    "21_flex.log": (50, 791.0, [("flex", 76, 5623, 51), ("xnnpack", 4000, 5598, 200)]),
+    "26_nnapi_reference.log": (50, 491.0, []),
+    "28_killed.log": "Killed",
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_logs_of_the_forms_that_people_posted(name):
+    if not CASES.is_dir():
+        pytest.skip(f"{CASES} is not there")
+    text = (CASES / name).read_bytes().decode()
+    expected = PUBLIC[name]
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            benchmark_log.read(text)
+        return
+    read = benchmark_log.read(text).summary
+    assert (read.count, pytest.approx(read.mean_ms)) == expected[:2]
+    assert [(d.delegate, d.replaced, d.total, d.pieces) for d in delegation_log.delegations(text)] == expected[2]
+
+
+@pytest.mark.parametrize(("api", "name"), [("OpenCL", "03_gpu_2020.log"), ("OpenGL", "04_gpu_opengl.log")])
+def test_what_a_gpu_was_asked_by(api, name):
+    if not CASES.is_dir():
+        pytest.skip(f"{CASES} is not there")
+    (gpu,) = delegation_log.delegations((CASES / name).read_text())
+    assert gpu.api == api
+
+
+def test_a_delegate_that_nobody_asked_for_is_an_error():
+    for stranger in ("hexagon", "gpu", "npu"):
+        with pytest.raises(UserError, match=f"the delegate {stranger} ran, and xnnpack was asked for"):
+            judged("xnnpack", [Delegation(stranger, 60, 63, 2, False)])
+    assert judged("gpu", [Delegation("flex", 3, 9, 1, False), Delegation("gpu", 6, 9, 1, False)])[0] == "gpu"
+
+
+REPLACING = "INFO: Replacing {} out of {} node(s) with delegate ({}) node, yielding {} partitions for subgraph 0."
+SELECTED = "INFO: Partitioned subgraph<0>, selected 161 ops, from a total of 161 ops. resulted in 1 partitions."
+FORMS = {
+    "a vendor's driver": (
+        "NeuronDelegate delegate: 12 nodes delegated out of 15 nodes with 3 partitions.\n"
+        + REPLACING.format(12, 15, "NeuronDelegate", 7),
+        [("npu", 12, 15, 3)],
+    ),
+    "two accelerators of NNAPI": (
+        "NNAPI accelerators available: [qti-dsp,nnapi-reference]\n"
+        + REPLACING.format(65, 65, "TfLiteNnapiDelegate", 1),
+        [("nnapi", 65, 65, 1)],
+    ),
+    "an accelerator by Vulkan": (
+        "Initialized Vulkan-based API.\nExplicitly applied GPU delegate, and the model graph will be partially "
+        "executed by the delegate w/ 3 delegate kernels.",
+        [("gpu", None, None, 3)],
+    ),
+    "a compiler that took all": (
+        f"{SELECTED}\n" + REPLACING.format(1, 1, "DispatchDelegate", 1),
+        [("npu", 161, 161, 1)],
+    ),
+    "a compiler alone": (SELECTED, []),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FORMS.values(), ids=FORMS)
+def test_other_forms_of_proof(text, expected):
+    assert [(d.delegate, d.replaced, d.total, d.pieces) for d in delegation_log.delegations(text)] == expected

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +75,7 @@ else:
     answer |= {{"delegate": extras["accelerator"], "threads": int(extras["threads"])}}
     answer |= {{"validity": {{"throttled": False, "in_background": False, "screen_off": False}}}}
     answer |= {{"wall_ms": [2.5] * int(extras["runs"]), "summary": None, "instructions": None}} | state["row"]
+    answer["pid"] = 4711
     if "image" in extras:
         (out.parent / (out.name + ".output")).write_bytes(pathlib.Path(extras["image"]).read_bytes()[::-1])
 text = "not JSON" if state["does"] == "garbage" and "probe" not in extras else json.dumps(answer)
@@ -231,6 +233,10 @@ XNNPACK = REPLACED.format(65, 1).replace("LITERT_CL", "TfLiteXNNPackDelegate")
         ("gpu", "", "gpu", None, {"delegation_unproven": True}),
         ("cpu", XNNPACK, "cpu", 65, {"fell_back": False}),
         ("cpu", "", "cpu", None, {"delegation_unproven": True}),
+        # Another app's lines, with another process' number, prove nothing.
+        ("gpu", XNNPACK + REPLACED.format(65, 1).replace("4711", "2222"), "xnnpack", 65, {"fell_back": True}),
+        ("cpu", XNNPACK + REPLACED.format(65, 1).replace("4711", "2222"), "cpu", 65, {"fell_back": False}),
+        ("gpu", REPLACED.format(65, 1).replace("4711", "2222"), "gpu", None, {"delegation_unproven": True}),
     ],
 )
 def test_what_ran_is_what_the_log_proves(phone, job, asked, log, ran, nodes, flags):
@@ -354,7 +360,8 @@ def test_an_app_that_is_not_there_or_does_not_start(phone):
 
 def test_installing(phone, tmp_path):
     apk = tmp_path / "app.apk"
-    apk.write_bytes(b"PK\3\4")
+    with zipfile.ZipFile(apk, "w") as archive:
+        archive.writestr("AndroidManifest.xml", b"")
     LitertApp(apk).prepare(phone)
     assert phone.said()[0] == ["install", "-r", "-t", str(apk)]
     phone.install = Result(1, "", "adb: failed to install app.apk: Failure [INSTALL_FAILED_UPDATE_INCOMPATIBLE: …]")

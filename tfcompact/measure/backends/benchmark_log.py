@@ -20,9 +20,15 @@ MIB_IN_MB = 1024 * 1024 / 1e6
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\^\[\[[0-9;]*[A-Za-z]")
-_LOGCAT = re.compile(
-    r"^(?:\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+\s+[VDIWEF]\s+([^:]*?)\s*: "  # -v threadtime
-    r"|[VDIWEF]/([^(]*?)\s*\(\s*\d+\): )"  # -v brief
+_TIME = r"\d\d-\d\d \d\d:\d\d:\d\d\.\d+"
+_LOGCAT = tuple(
+    re.compile(form)
+    for form in (
+        rf"^{_TIME}\s+(?P<pid>\d+)\s+\d+\s+[VDIWEF]\s+(?P<tag>[^:]*?)\s*: ",  # -v threadtime
+        r"^[VDIWEF]/(?P<tag>[^(]*?)\s*\(\s*(?P<pid>\d+)\): ",  # -v brief
+        rf"^\d{{4}}-{_TIME}\s+(?P<pid>\d+)-\d+\s+(?P<tag>\S+)\s+\S+\s+[VDIWEF]\s+",  # Android Studio
+        rf"^\d{{4}}-{_TIME}\s+(?P<pid>\d+)-\d+/\S+ [VDIWEF]/(?P<tag>[^:]+): ",  # Android Studio before 2022
+    )
 )
 _TAGS = ("tflite", "litert")
 """The names under which the tool and the runtime write to Android's log."""
@@ -31,18 +37,18 @@ _PREFIXES = re.compile(
     r"|(?:VERBOSE|INFO|WARNING|ERROR|DEBUG): "
     r"|\[[\w./-]+:\d+\] )"
 )
-_SUMMARY = re.compile(rf"^count=(\d+)((?: \w+={_NUMBER})+)")
+_SUMMARY = re.compile(rf"^count=(\d+)((?: \w+={_NUMBER})+)(\(all same\))?")
+_BEGINS = "Running benchmark for at least"
 _FIELD = re.compile(rf"(\w+)=({_NUMBER})")
-_REPLACED = re.compile(
-    r"Replacing (\d+)(?: out of (\d+))? node\(s\) with delegate \(([^)]*)\) node, yielding (\d+) partitions"
-)
-_EXPLICIT = re.compile(
-    r"(?:Explicitly applied|Though) (\S+) delegate(?: is explicitly applied)?, and the model graph will be "
-    r"(completely|partially) executed by the delegate(?: w/ (\d+) delegate kernels)?"
-)
-_NOT_EXECUTED = re.compile(r"Though (\S+) delegate is explicitly applied, the model graph will not be executed")
 _BLOCK = re.compile(rf"^([\w ]+(?:\(\w+\))?):\s+({_NUMBER})(?: (ms|MB|MB/s))?(?: \((\d+) runs\))?$")
-_WRONG = re.compile(r"error|fail|cannot|can't|invalid|not found|denied|abort", re.IGNORECASE)
+_WRONG = re.compile(
+    r"error|fail|cannot|can't|invalid|not found|denied|abort|no shader|unsupported|unresolved|killed", re.IGNORECASE
+)
+_FOLLOWS = re.compile(
+    r"^Benchmarking failed|Restored original execution plan|failed to prepare|delegate is not initialized"
+)
+"""What is said because something else was wrong before."""
+_REFUSED = re.compile(r"Failed to apply \S+ delegate")
 _NEXT = r"[,\s]\s*"
 
 
@@ -58,20 +64,6 @@ _ROWS = {False: _row(1), True: _row(2)}  # without and with the column [start] o
 
 
 @dataclass(frozen=True)
-class Delegation:
-    """What a delegate took of the graph: `replaced` of `total` nodes, in `pieces`; None where the log is silent.
-
-    `complete` is None where the log does not say whether all of it runs there.
-    """
-
-    delegate: str
-    replaced: int | None
-    total: int | None
-    pieces: int | None
-    complete: bool | None
-
-
-@dataclass(frozen=True)
 class Log:
     """One run of the tool. Memory is the peak that it watched for, in MB of 10^6 bytes."""
 
@@ -81,15 +73,16 @@ class Log:
     memory_mb: float | None
 
 
-def lines(text: str) -> Iterator[str]:
+def lines(text: str, pid: int | None = None) -> Iterator[str]:
     """The log line by line, without stray escapes and without what a logger puts before a message.
 
-    Of Android's log, only what the tool and the runtime wrote.
+    Of Android's log, only what the tool and the runtime wrote, and of the process `pid` where that is given: other
+    apps have a runtime, too.
     """
     for raw in text.splitlines():
         line = _ESCAPES.sub("", raw).rstrip()
-        if match := _LOGCAT.match(line):
-            if (match[1] or match[2]).lower() not in _TAGS:
+        if match := next(filter(None, (form.match(line) for form in _LOGCAT)), None):
+            if match["tag"].lower() not in _TAGS or pid not in (None, int(match["pid"])):
                 continue
             line = line[match.end() :]
         while (shorter := _PREFIXES.sub("", line, count=1)) != line:
@@ -104,6 +97,8 @@ def read(text: str) -> Log:
     block = _block(clean)
     if counted:
         summary = counted[-1]
+        if _ended_early(clean):
+            raise _no_result(clean)
         if summary.count < 1:
             raise _no_result(clean)
         warmup = counted[0].count if len(counted) > 1 else (block[1].warmup_runs if block else 0)
@@ -112,49 +107,6 @@ def read(text: str) -> Log:
     if block is None or block[0] < 1:
         raise _no_result(clean)
     return block[1]
-
-
-def delegations(text: str) -> list[Delegation]:
-    """What each delegate took, in the order of the log; the numbers of several subgraphs added up.
-
-    `pieces` is how often the delegate is called in one inference. The log's "partitions" count what is left to the
-    CPU too, in turns with the delegate's, so an odd number of them with nodes left over does not tell.
-    """
-    found: dict[str, Delegation] = {}
-    refused: set[str] = set()
-    for line in lines(text):
-        if match := _REPLACED.search(line):
-            replaced, total, name, partitions = match.groups()
-            kind = delegate_kind(name)
-            whole = total is not None and replaced == total
-            pieces = int(partitions) if whole else int(partitions) // 2 if int(partitions) % 2 == 0 else None
-            new = Delegation(kind, int(replaced), None if total is None else int(total), pieces, whole or None)
-            if total is not None and not whole:
-                new = replace(new, complete=False)
-            found[kind] = _added(found[kind], new) if kind in found else new
-        elif match := _EXPLICIT.search(line):
-            name, how, kernels = match.groups()
-            kind = delegate_kind(name)
-            known = found.get(kind, Delegation(kind, None, None, None, None))
-            pieces = int(kernels) if kernels else known.pieces
-            found[kind] = replace(known, complete=how == "completely", pieces=pieces)
-        elif match := _NOT_EXECUTED.search(line):
-            refused.add(delegate_kind(match[1]))
-    return [delegation for kind, delegation in found.items() if kind not in refused]
-
-
-def delegate_kind(name: str) -> str:
-    """`xnnpack`, `gpu`, `nnapi` or `npu` for the tool's or the runtime's name of a delegate, else that name."""
-    low = name.lower()
-    if "xnnpack" in low:
-        return "xnnpack"
-    if "nnapi" in low:
-        return "nnapi"
-    if any(word in low for word in ("dispatch", "qnn", "npu", "neuron")):
-        return "npu"
-    if "gpu" in low or re.search(r"(^|_)(cl|gl|opengl|opencl|vulkan)$", low):
-        return "gpu"
-    return low or "unknown"
 
 
 def operators(text: str) -> tuple[OperatorTime, ...]:
@@ -167,7 +119,7 @@ def operators(text: str) -> tuple[OperatorTime, ...]:
     inner: list[OperatorTime] = []
     rows: list[OperatorTime] | None = None
     row = _ROWS[False]
-    regular = inside = False
+    regular, inside = True, False  # old builds have no headings
     for line in lines(text):
         if "Profiling Info for Benchmark Initialization" in line:
             regular, rows = False, None
@@ -188,11 +140,23 @@ def operators(text: str) -> tuple[OperatorTime, ...]:
 
 
 def last_words(text: str) -> str:
-    """The line that tells best why there is no result: the last with an error in it, or else the last at all."""
+    """The line that tells best why there is no result: the last with an error in it, or else the last at all.
+
+    That a delegate was refused is less than why, and what follows from it is less than that.
+    """
     clean = [line.strip() for line in lines(text) if line.strip()]
     wrong = [line for line in clean if _WRONG.search(line)]
-    said = (wrong or clean or ["nothing at all"])[-1]
+    causes = [line for line in wrong if not _FOLLOWS.search(line)]
+    reasons = [line for line in causes if not _REFUSED.search(line)]
+    said = (reasons or causes or wrong or clean or ["nothing at all"])[-1]
     return said if len(said) <= 200 else said[:199] + "…"
+
+
+def _ended_early(clean: list[str]) -> bool:
+    """Whether runs were begun of which nothing was printed: what there is then is the warm-up's."""
+    begun = [i for i, line in enumerate(clean) if _BEGINS in line]
+    printed = [i for i, line in enumerate(clean) if _counted(line) is not None]
+    return bool(begun and printed) and begun[-1] > printed[-1]
 
 
 def _no_result(clean: list[str]) -> UserError:
@@ -206,7 +170,8 @@ def _counted(line: str) -> Summary | None:
         return None
     us = {name: float(value) / 1e3 for name, value in _FIELD.findall(match[2])}
     count = int(match[1])
-    only = us.get("curr") if count == 1 else None  # a single run is printed without its own minimum, mean, …
+    # A single run, or several that took the same, are printed without their own minimum, mean, …
+    only = us.get("curr") if count == 1 or match[3] else None
     return Summary(
         count,
         us.get("first", only),
@@ -267,13 +232,3 @@ def _block(clean: list[str]) -> tuple[int, Log] | None:
     cold = ColdStart(None, values.get("Model initialization"), values.get("Warmup (first)"))
     held = values.get("Peak memory")
     return count, Log(summary, cold, runs.get("Warmup (avg)", 0), held * MIB_IN_MB if held else None)
-
-
-def _added(a: Delegation, b: Delegation) -> Delegation:
-    def plus(x: int | None, y: int | None) -> int | None:
-        return None if x is None or y is None else x + y
-
-    complete = None if a.complete is None or b.complete is None else a.complete and b.complete
-    return Delegation(
-        a.delegate, plus(a.replaced, b.replaced), plus(a.total, b.total), plus(a.pieces, b.pieces), complete
-    )

@@ -24,12 +24,14 @@ from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.measure.backends.benchmark_result import ResultFile, read_result_file
+from tfcompact.measure.backends.delegation_log import EXTERNAL, delegations, judged
 from tfcompact.records.measurement import OperatorTime, Summary
 
 CLASSIC, LITERT = "TensorFlow Lite", "LiteRT"
-DELEGATES = {CLASSIC: ("xnnpack", "builtin", "gpu", "nnapi"), LITERT: ("xnnpack", "gpu", "npu")}
+DELEGATES = {CLASSIC: ("xnnpack", "builtin", "gpu", "nnapi", EXTERNAL), LITERT: ("xnnpack", "gpu", "npu")}
 MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "ARM64", 243: "RISC-V"}
 """`e_machine` of the ELF header, in the words of an error: https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html"""
+LIBRARY = "external_delegate_path"
 OURS = (
     *("graph", "num_threads", "warmup_runs", "warmup_min_secs", "num_runs", "min_secs", "max_secs"),
     *("result_file_path", "report_peak_memory_footprint", "require_full_delegation", "enable_op_profiling"),
@@ -58,7 +60,7 @@ class BenchmarkModel:
     """
 
     name = "benchmark_model"
-    delegates = ("xnnpack", "builtin", "gpu", "nnapi", "npu")
+    delegates = ("xnnpack", "builtin", "gpu", "nnapi", "npu", EXTERNAL)
 
     def __init__(
         self, binary: str | Path | None, *, require_full_delegation: bool = False, arguments: str = ""
@@ -116,7 +118,10 @@ class BenchmarkModel:
             log = benchmark_log.read(said)
         except UserError as error:
             raise RunFailed(str(error), command=command + saved, log=said) from None
-        ran, nodes, flags = judged(job.delegate, benchmark_log.delegations(said))
+        try:
+            ran, nodes, flags = judged(job.delegate, delegations(said))
+        except UserError as error:
+            raise RunFailed(str(error), command=command + saved, log=said) from None
         if self.require_full_delegation and job.delegate not in ("xnnpack", "builtin") and any(flags.values()):
             wanting = "not all operators were taken by the delegate"
             raise self._failure(job, 0, wanting, command + saved, said)
@@ -132,7 +137,8 @@ class BenchmarkModel:
                 profile_log = f"\n# no profile: {error}\n{getattr(error, 'log', '')}"
             flags |= {} if operators else {"profile_failed": True}
         return Outcome(
-            runtime=f"benchmark_model of {tool.dialect}, sha256 {self._sha256[:12]}",
+            runtime=f"benchmark_model of {tool.dialect}, sha256 {self._sha256[:12]}"
+            + (f", {nodes.api}" if nodes and nodes.api else ""),
             delegate=ran,
             command=command + saved,
             log=said + profile_log,
@@ -211,14 +217,22 @@ def command_line(
     }
     accelerated = job.delegate not in ("xnnpack", "builtin")
     needed = f"use_{job.delegate}"
+    library = any(word.startswith(f"--{LIBRARY}=") for word in more)
+    if library != (job.delegate == EXTERNAL):
+        raise UserError(
+            f"the delegate {EXTERNAL} is the one of a library: give both, --delegates {EXTERNAL} and "
+            f"--benchmark-args=--{LIBRARY}=PATH, with the path on the phone"
+        )
     if dialect == LITERT:
         needed = "use_cpu" if job.delegate == "xnnpack" else needed
         # Asking for the CPU and for full delegation at once is an abort in the tool, so it is always said.
         words |= {"use_cpu": not accelerated, "use_gpu": job.delegate == "gpu", "use_npu": job.delegate == "npu"}
     else:
-        needed = "use_xnnpack" if job.delegate == "builtin" else needed
-        words["use_xnnpack"] = job.delegate == "xnnpack"
-        words |= {needed: True} if accelerated else {}
+        needed = {"builtin": "use_xnnpack", EXTERNAL: LIBRARY}.get(job.delegate, needed)
+        # What an accelerator leaves over runs on XNNPACK, as in an app. The tool applies delegates in the order of
+        # their flags, so the accelerator's is first; that of a library is among the user's own, which are last.
+        words |= {needed: True} if accelerated and job.delegate != EXTERNAL else {}
+        words["use_xnnpack"] = job.delegate not in ("builtin", EXTERNAL)
     if needed not in flags:
         raise UserError(f"this benchmark_model has no --{needed}; leave {job.delegate} out, or give another build")
     if full and accelerated:
@@ -227,30 +241,6 @@ def command_line(
     known = {name: value for name, value in words.items() if name in flags}
     given = [f"--{name}={_word(value)}" for name, value in known.items()] + [shlex.quote(word) for word in more]
     return f"{pinned}{shlex.quote(program)} {' '.join(given)}"
-
-
-def judged(
-    asked: str, delegations: list[benchmark_log.Delegation]
-) -> tuple[str, benchmark_log.Delegation | None, dict[str, bool]]:
-    """What really ran, what it took of the graph, and the flags of a row: for the delegate `asked` and a log's proof.
-
-    A delegate that took nothing is a fallback to XNNPACK where that took over, else to the built-in kernels. A log
-    that is silent about XNNPACK proves nothing, since the runtime applies it without a word in some builds.
-    """
-    by_name = {delegation.delegate: delegation for delegation in delegations}
-    if asked == "builtin":
-        took = by_name.get("xnnpack")
-        return ("xnnpack", took, {"fell_back": True}) if took else ("builtin", None, {"fell_back": False})
-    took = by_name.get(asked)
-    if took is None and asked == "xnnpack":
-        return asked, None, {"fell_back": False, "delegation_unproven": True}
-    if took is None or took.replaced == 0:
-        ran = "xnnpack" if asked != "xnnpack" and "xnnpack" in by_name else "builtin"
-        return ran, by_name.get(ran), {"fell_back": True}
-    flags = {"fell_back": False}
-    if asked != "xnnpack":
-        flags["partly_delegated"] = took.complete is False
-    return asked, took, flags
 
 
 def _word(value: object) -> str:

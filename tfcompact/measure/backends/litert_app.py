@@ -11,7 +11,7 @@ Of two things it depends on the phone whether they work. The app reads the file 
 (AOSP, system/sepolicy, private/untrusted_app_all.te) allow that, and where a phone does not, the app says so and gets
 a copy in its own folder on the shared storage, which from Android 11 on may not be readable either, as another user
 made it: the app's own words are the error then. And adb's shell reads what the app wrote to that folder. The tests
-run all of it against a stand-in for the phone; on a phone it has not been run. No TensorFlow here.
+run all of it against a stand-in; on a phone it has not been run. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import re
 import shlex
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,7 @@ from tfcompact.measure.android.phone import DIRECTORY, Phone
 from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends import benchmark_log
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
-from tfcompact.measure.backends.benchmark_model import judged
+from tfcompact.measure.backends.delegation_log import Delegation, delegations, judged
 from tfcompact.records.measurement import SCHEMA, Measurement
 
 PACKAGE = "io.github.tfcompact.harness"
@@ -59,7 +60,7 @@ class LitertApp:
         self.apk = apk
         self._accelerators: dict[str, tuple[str, ...]] = {}
         self._takes_copies: set[str] = set()  # phones on which the app may not read what was pushed
-        if apk is not None and not _is_zip(apk):
+        if apk is not None and not zipfile.is_zipfile(apk):
             raise UserError(f"{apk} is not an APK; {BUILD}")
 
     def prepare(self, phone: Phone) -> None:
@@ -85,9 +86,9 @@ class LitertApp:
             raise UnknownName(f"accelerator of the app on {phone.serial}", job.delegate, available)
         answer = self._answer(phone, job)
         row = _row(answer, job)
-        ran, took, flags = _judged(job.delegate, answer.log)
+        ran, took, flags = _judged(job.delegate, answer)
         return Outcome(
-            runtime=row.runtime,
+            runtime=row.runtime + (f", {took.api}" if took and took.api else ""),
             delegate=ran,
             command=answer.command,
             log=answer.log,
@@ -184,7 +185,10 @@ class LitertApp:
         if "error" in answer:
             kind = _Unreadable if answer.get("unreadable") in extras.values() else RunFailed
             raise kind(f"the app on {phone.serial}: {answer['error']}", command=command, log=whole)
-        return _Answer(answer, None if output is None else _decoded(output), command, whole)
+        pid = answer.pop("pid", None)
+        if "accelerators" not in answer and not isinstance(pid, int):
+            raise RunFailed(f"the app on {phone.serial} is another version; {BUILD}", command=command, log=whole)
+        return _Answer(answer, None if output is None else _decoded(output), command, whole, pid)
 
 
 def from_options(config: Config) -> LitertApp:
@@ -198,12 +202,13 @@ class _Unreadable(RunFailed):
 
 @dataclass(frozen=True)
 class _Answer:
-    """What one start of the app left. `output` is the raw answer to an image."""
+    """What one start of the app left: `output`, the raw answer to an image, and `pid`, the process it ran in."""
 
     json: dict[str, Any]
     output: bytes | None
     command: str
     log: str
+    pid: int | None
 
 
 def _row(answer: _Answer, job: Job) -> Measurement:
@@ -222,17 +227,19 @@ def _row(answer: _Answer, job: Job) -> Measurement:
     return row
 
 
-def _judged(accelerator: str, log: str) -> tuple[str, benchmark_log.Delegation | None, dict[str, bool]]:
+def _judged(accelerator: str, answer: _Answer) -> tuple[str, Delegation | None, dict[str, bool]]:
     """What ran by the log, what it took, and the flags: as `benchmark_model.judged`, but that silence proves nothing.
 
     That tool's log is whole, and Android's may have lost lines. On the CPU, XNNPACK is what was asked for.
     """
-    found = benchmark_log.delegations(log)
+    found = delegations(answer.log, answer.pid)
     if not found:
         return accelerator, None, {"delegation_unproven": True}
-    on_cpu = accelerator == "cpu"
-    ran, took, flags = judged("xnnpack" if on_cpu else accelerator, found)
-    return "cpu" if on_cpu and ran == "xnnpack" else ran, took, flags
+    try:
+        ran, took, flags = judged("xnnpack" if accelerator == "cpu" else accelerator, found)
+    except UserError as error:
+        raise RunFailed(str(error), command=answer.command, log=answer.log) from None
+    return "cpu" if accelerator == "cpu" and ran == "xnnpack" else ran, took, flags
 
 
 def _silence(serial: str, log: str, timeout_s: float) -> str:
@@ -275,23 +282,13 @@ def _try(phone: Phone, command: str) -> str | None:
 
 
 def _json(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(_decoded(text) or b"")
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    with contextlib.suppress(ValueError):
+        if isinstance(value := json.loads(_decoded(text) or b""), dict):
+            return value
+    return None
 
 
 def _decoded(text: str) -> bytes | None:
-    try:
+    with contextlib.suppress(binascii.Error):
         return base64.b64decode("".join(text.split()), validate=True)
-    except binascii.Error:
-        return None
-
-
-def _is_zip(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(4) == b"PK\3\4"
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give --apk PATH") from None
+    return None

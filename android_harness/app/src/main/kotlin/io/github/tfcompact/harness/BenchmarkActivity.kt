@@ -3,6 +3,7 @@ package io.github.tfcompact.harness
 import android.app.Activity
 import android.os.Build
 import android.os.Bundle
+import android.os.Process
 import android.util.Log
 import android.view.WindowManager
 import android.widget.TextView
@@ -78,7 +79,8 @@ class BenchmarkActivity : Activity() {
             LiteRtEngine(this, file, request.model, request.accelerator, request.threads)
         }
         if (output != null) writeWhole(File(request.out + ".output"), output)
-        return row.toJson()
+        // The host reads in Android's log what this process was given; other apps write there, too.
+        return row.toJson() + ("pid" to Process.myPid())
     }
 
     private fun probe(): Map<String, Any?> =
