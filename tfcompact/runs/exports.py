@@ -54,7 +54,7 @@ def samples(root: Path, chosen: Iterable[Export], limit: int = 8) -> tuple[Path,
     found: dict[str, Path] = {}
     for export in chosen:
         for file in sorted((export.file.parent / "samples").glob("*.png")):
-            if under(file, root):
+            if under(file, root) and file.is_file():
                 found.setdefault(file.name, file)
     return tuple(found.values())[:limit]
 

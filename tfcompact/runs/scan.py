@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ def _finite(text: str) -> float:
 
 def under(path: Path, root: Path) -> bool:
     """Whether the path, links followed, lies in the runs directory."""
-    return path.resolve().is_relative_to(root.resolve())
+    # `resolve` raises on a link that leads to itself, which this leaves as it is.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def only(model: str | None) -> str:

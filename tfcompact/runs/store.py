@@ -112,7 +112,7 @@ class Run:
         if not file.exists():
             return ()
         rows = read_json_file(file)
-        if not isinstance(rows, list) or not rows:
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise DamagedFile(file, "names no files", REMEDY)
         return tuple(Artifact.from_json(row) for row in rows)
 
@@ -225,6 +225,8 @@ def _lock_of(partial: Path, final: Path) -> TextIO:
 
 def read_json_file(path: Path) -> Any:
     """The content of a run's file. Raises `DamagedFile` where it cannot be read."""
+    if not path.is_file():  # a pipe would be waited for
+        raise DamagedFile(path, "is no file" if path.exists() else "is not there", REMEDY)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -38,6 +38,8 @@ def first_run(path: Path | str, *, threads: int = 1, delegate: str = "xnnpack") 
         facts = Path(path).stat()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    if not Path(path).is_file():
+        raise UserError(f"{path} is no file; give the path of an exported .tflite file")
     return _tried(str(path), threads, delegate, facts.st_size, facts.st_mtime_ns)
 
 

@@ -207,6 +207,8 @@ def described(source: Source) -> str:
 def content_of(source: Source) -> bytes:
     """The bytes of the file. Raises `UserError` where it cannot be read, or is not a TFLite model."""
     try:
+        if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
+            raise UserError(f"{described(source)} is no file; give the path of an exported .tflite file")
         content = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise UserError(f"{described(source)} cannot be read ({error.strerror}); check the path") from None
