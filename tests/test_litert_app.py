@@ -368,7 +368,7 @@ def test_installing(phone, tmp_path):
     with pytest.raises(UserError, match="UPDATE_INCOMPATIBLE.*adb -s R5CT10 uninstall io.github.tfcompact.harness"):
         LitertApp(apk).prepare(phone)
     phone.install = Result(0, "Failure [INSTALL_FAILED_USER_RESTRICTED]", "")  # older clients end well all the same
-    with pytest.raises(UserError, match="INSTALL_FAILED_USER_RESTRICTED.*look at the phone's screen"):
+    with pytest.raises(UserError, match="INSTALL_FAILED_USER_RESTRICTED.*allow installing by USB"):
         LitertApp(apk).prepare(phone)
     (tmp_path / "page.html").write_text("<html>")
     with pytest.raises(UserError, match="is not an APK"):

@@ -204,6 +204,7 @@ def test_cores_are_counted(text: str, count: int) -> None:
         (THERMAL_15, 1, 0.8),  # (40 - (46 - 30)) / 30; the other skin sensor has no threshold
         (THERMAL_15.replace("mValue=40.0", "mValue=10.0"), 1, 0.0),
         (THERMAL_15.replace("Thermal Status: 1", "Thermal Status: 9"), None, 0.8),
+        (f"IsStatusOverride: true\n{THERMAL_15}".replace("IsStatusOverride: false\n", ""), None, 0.8),
         ("Can't find service: thermalservice\n", None, None),
         ("", None, None),
     ],
@@ -221,6 +222,12 @@ def test_the_thermal_service(text: str, status: int | None, headroom: float | No
         (BATTERY.format(status=5, level=100, scale=100, tenths=300), (100, 30.0, False)),
         (BATTERY.format(status=1, level=7, scale=100, tenths=300), (7, 30.0, True)),  # unknown, but it is powered
         ("  level: -1\n  scale: 100\n", (None, None, None)),  # a device without a battery
+        ("  present: false\n  level: 0\n  scale: 100\n  temperature: 0\n  AC powered: true\n", (None, None, True)),
+        (
+            "  (UPDATES STOPPED -- use 'reset' to restart)\n"
+            + BATTERY.format(status=2, level=82, scale=100, tenths=274),
+            (None, None, None),
+        ),
         ("", (None, None, None)),
     ],
 )
@@ -422,6 +429,21 @@ def cooled(readings: list[phone_facts.Reading], seconds: float) -> tuple[guards.
         lambda: next(following), seconds=seconds, celsius=38, waiting=told.append, clock=clock, sleep=clock.sleep
     )
     return found, told
+
+
+@pytest.mark.parametrize(
+    ("state", "cool"),
+    [
+        ({}, None),
+        ({"thermal_status": 0, "thermal_headroom": 0.9, "battery_celsius": 30.0}, True),
+        ({"thermal_status": 0, "thermal_headroom": 1.02}, False),
+        ({"thermal_headroom": 0.5}, True),
+        ({"thermal_status": 1, "thermal_headroom": 0.5}, False),
+        ({"battery_celsius": 39.0}, False),
+    ],
+)
+def test_what_is_cool(state: dict, cool: bool | None) -> None:
+    assert guards.is_cool(DeviceState(**state), 38.0) is cool
 
 
 def test_it_waits_until_the_device_is_cool() -> None:

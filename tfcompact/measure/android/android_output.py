@@ -34,7 +34,12 @@ def parse_cores(text: str, file: str) -> dict[int, str]:
 
 
 def parse_thermal_status(text: str) -> int | None:
-    """Android's thermal status, 0 to 6, of `dumpsys thermalservice` (Android 10 on). None where there is no such."""
+    """Android's thermal status, 0 to 6, of `dumpsys thermalservice` (Android 10 on).
+
+    None where there is no such, and where somebody has set it by hand (`cmd thermalservice override-status`).
+    """
+    if re.search(r"^\s*IsStatusOverride:\s*true\s*$", text, re.MULTILINE):
+        return None
     found = re.search(r"^\s*Thermal Status:\s*(\d+)\s*$", text, re.MULTILINE)
     return int(found[1]) if found and int(found[1]) <= 6 else None
 
@@ -67,14 +72,19 @@ def parse_battery(text: str) -> tuple[int | None, float | None, bool | None]:
     """The battery's percent and degrees and whether it charges, of `dumpsys battery`.
 
     The status is Android's BatteryManager's: 2 charging, 3 discharging, 4 not charging, 5 full. Where a build does
-    not give it (1 is unknown), what is powered tells.
+    not give it (1 is unknown), what is powered tells. A device without a battery has no degrees, though it writes 0;
+    one whose values were set by hand (`cmd battery set`, UPDATES STOPPED) tells nothing.
     """
+    if "UPDATES STOPPED" in text:
+        return None, None, None
     numbers = {
         name: int(value) for name, value in re.findall(r"^\s*([a-z]+):\s*(-?\d+)\s*$", text, re.MULTILINE | re.I)
     }
     level, scale = numbers.get("level"), numbers.get("scale", 100)
     percent = round(100 * level / scale) if level is not None and level >= 0 and scale > 0 else None
-    tenths = numbers.get("temperature")
+    absent = re.search(r"^\s*present:\s*false\s*$", text, re.MULTILINE) is not None
+    tenths = None if absent else numbers.get("temperature")
+    percent = None if absent else percent
     status = numbers.get("status", 1)
     powered = re.findall(r"^\s*\w+ powered:\s*(true|false)\s*$", text, re.MULTILINE)
     charging = ("true" in powered) if powered else None

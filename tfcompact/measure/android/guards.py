@@ -15,6 +15,8 @@ from tfcompact.records.device import DeviceState
 LOW_PERCENT = 20
 """Below this Android's battery saver may switch itself on, and some makers lower the frequencies."""
 POLL_S = 5.0
+NO_HEADROOM = 1.0
+"""Android's thermal headroom at which it throttles severely."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,17 @@ class Cooled:
 
 
 def is_cool(state: DeviceState, celsius: float) -> bool | None:
-    """Whether Android names no throttling and the battery is at most `celsius`; None where it tells neither."""
-    if state.thermal_status is None and state.battery_celsius is None:
-        return None
-    return not state.thermal_status and (state.battery_celsius is None or state.battery_celsius <= celsius)
+    """Whether Android names no throttling, has headroom before it, and the battery is at most `celsius`.
+
+    None where it tells nothing of all that.
+    """
+    known = (
+        None if state.thermal_status is None else state.thermal_status == 0,
+        None if state.thermal_headroom is None else state.thermal_headroom < NO_HEADROOM,
+        None if state.battery_celsius is None else state.battery_celsius <= celsius,
+    )
+    told = [value for value in known if value is not None]
+    return all(told) if told else None
 
 
 def cool_down(

@@ -34,7 +34,7 @@ from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb
 from tfcompact.measure.android.phone import DIRECTORY, Phone
 from tfcompact.measure.android.phone_options import Config
-from tfcompact.measure.backends import benchmark_log
+from tfcompact.measure.backends import benchmark_log, install_errors
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
 from tfcompact.measure.backends.delegation_log import Delegation, delegations, judged
 from tfcompact.records.measurement import SCHEMA, Measurement
@@ -142,9 +142,7 @@ class LitertApp:
         if done.code == 0 and not failure:
             return
         why = failure[0] if failure else benchmark_log.last_words(said)
-        remedy = "look at the phone's screen for a question, and try again"
-        if why in ("INSTALL_FAILED_UPDATE_INCOMPATIBLE", "INSTALL_FAILED_VERSION_DOWNGRADE"):
-            remedy = f"remove the other build first: adb -s {phone.serial} uninstall {PACKAGE}"
+        remedy = install_errors.remedy(why, phone.serial, PACKAGE)
         raise UserError(f"{self.apk} could not be installed on {phone.serial} ({why}); {remedy}")
 
     def _started(self, phone: Phone, extras: Mapping[str, str], timeout_s: float) -> _Answer:
