@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -279,3 +280,36 @@ def test_times_outlive_a_profile_that_contradicts_itself(files, cache, phone, mo
     assert len(found.wall_ms) >= 5
     assert (found.operators, found.flags["profile_failed"]) == ((), True)
     assert "operators of 21 runs that differ" in found.log
+
+
+class _Refuses:
+    """A phone whose shell answers everything in one way."""
+
+    serial = "R5CT10"
+
+    def __init__(self, code: int, said: str) -> None:
+        self.answer = SimpleNamespace(code=code, out="", err=said)
+
+    def shell(self, command: str, *_: object) -> SimpleNamespace:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        (126, "sh: ./ld-linux-aarch64.so.1: can't execute: Permission denied", "SELinux, or a file system mounted"),
+        (1, "./ld-linux-aarch64.so.1: error while loading", "the runner does not start on R5CT10 .*litert_app"),
+        (139, "Segmentation fault", "the runner does not start on R5CT10"),
+    ],
+)
+def test_a_phone_that_does_not_start_the_runner_is_told(code: int, said: str, expected: str) -> None:
+    bundle = SimpleNamespace(start=["./ld-linux-aarch64.so.1", "./runner"])
+    with pytest.raises(UserError, match=expected):
+        native._try(_Refuses(code, said), bundle, "/data/local/tmp/x")
+
+
+def test_a_mask_that_the_phone_does_not_take_is_told() -> None:
+    with pytest.raises(UserError, match=r"does not run on the cores f0 \(.*Invalid argument\).*--affinity all"):
+        native._check_mask(_Refuses(1, "taskset: failed to set affinity: Invalid argument"), "f0")
+    native._check_mask(_Refuses(0, ""), "f0")
+    native._check_mask(_Refuses(1, "not asked"), "")

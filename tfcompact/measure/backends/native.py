@@ -27,6 +27,7 @@ from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android.phone import Phone
 from tfcompact.measure.android.phone_options import Config
 from tfcompact.measure.backends.backend import Job, Outcome, RunFailed
+from tfcompact.measure.backends.benchmark_log import last_words
 from tfcompact.measure.backends.bundle import RUNTIME_VERSION, TARGETS, Bundle, build_bundle
 from tfcompact.measure.backends.runner_answer import events_of_one_run, outcome, parse
 
@@ -54,7 +55,8 @@ class Native:
     def prepare(self, phone: Phone) -> None:
         """Makes the bundle for the device's processor and brings it there, unless both are there already.
 
-        Raises `UserError` where the processor is not known, or with the command that provides what is missing.
+        Raises `UserError` where the processor is not known, with the command that provides what is missing, and where
+        the device does not let adb's shell run a program.
         """
         machine = phone.shell("uname -m").out.strip()
         if machine not in TARGETS:
@@ -65,6 +67,7 @@ class Native:
         with self._lock:  # several devices at once need one bundle, made once
             bundle = build_bundle(self._directory, machine)
         home = phone.push_files_by_sha256(bundle.files)
+        _try(phone, bundle, home)
         with self._lock:
             self._homes[phone] = bundle, home
 
@@ -79,6 +82,7 @@ class Native:
         with tempfile.TemporaryDirectory() as folder:
             image = Path(folder) / "input.bin"
             image.write_bytes(job.image)
+            _check_mask(phone, job.affinity)
             runner = _Runner(phone, job, bundle, home, phone.push_by_sha256(image))
             answer = f"{home}/output-{uuid.uuid4().hex[:12]}.bin"
             timed = runner.timed(answer)
@@ -154,6 +158,30 @@ class _Runner:
         except UserError as error:
             raise RunFailed(str(error), command=command, log=log) from None
         return _Said(command, log, data)
+
+
+def _try(phone: Phone, bundle: Bundle, home: str) -> None:
+    """Raises `UserError` unless the runner starts on the phone: asked nothing, it says so itself."""
+    done = phone.shell(command_line(bundle, home, "", ()))
+    if done.out.lstrip().startswith('{"error"'):
+        return
+    said = f"{done.out}\n{done.err}"
+    words = last_words(said)
+    if done.code == 126 or "denied" in said.lower():
+        raise UserError(
+            f"{phone.serial} does not let adb's shell run a program in {home} ({words}): SELinux, or a file system "
+            "mounted without exec; take --backend litert_app"
+        )
+    raise UserError(f"the runner does not start on {phone.serial} ({words}); take --backend litert_app")
+
+
+def _check_mask(phone: Phone, mask: str) -> None:
+    """Raises `UserError` where the phone does not take the mask of cores."""
+    if mask and (done := phone.shell(f"taskset {mask} true")).code != 0:
+        raise UserError(
+            f"{phone.serial} does not run on the cores {mask} ({last_words(done.err or done.out)}): they are off, or "
+            "not for adb's shell; take --affinity all, or a mask of other cores"
+        )
 
 
 def _fetched(phone: Phone, remote: str, local: Path) -> bytes | UserError:
