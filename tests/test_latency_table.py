@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import json
 import random
 import shutil
@@ -22,7 +23,7 @@ from tfcompact.compress.quantization.lowering import lower
 from tfcompact.errors import UserError
 from tfcompact.export import candidate, converter
 from tfcompact.frameworks import keras
-from tfcompact.latency import cost_table, meters, phone_meter, probe_files, table_making
+from tfcompact.latency import cost_table, meters, operator_bytes, phone_meter, probe_files, table_making
 from tfcompact.latency.cost_table import Alone, Setting, Table
 from tfcompact.measure.android import adb, fleet, phone_facts
 from tfcompact.measure.backends.backend import Outcome
@@ -65,6 +66,12 @@ def same(configuration: str) -> str:
     return configuration.replace("const ", "")
 
 
+@functools.cache
+def seen(content: bytes) -> fused_groups.Network:
+    """What of a file decides its cost: tables ask for the same probes over and over."""
+    return fused_groups.read(content)
+
+
 OTHERS = 5000.0  # what other work between two runs costs the fake device
 
 
@@ -89,7 +96,7 @@ class Fake:
         return [cost + OTHERS for cost in self.costs(files)]
 
     def cost(self, file: Path) -> float:
-        found = fused_groups.read(file.read_bytes())
+        found = seen(file.read_bytes())
         if len(found.configurations) == 1:
             self.measured[same(found.configurations[0])] += 1
         operators = sum(1 + zlib.crc32(same(text).encode()) % 1000 for text in found.configurations)
@@ -200,8 +207,8 @@ def test_a_table_says_what_fetching_weights_costs(setting, content, tmp_path) ->
 
     class Fetches(Fake):
         def cost(self, file: Path) -> float:
-            network = fused_groups.read(file.read_bytes())
-            weights = sum(map(cost_table.weight_bytes, network.configurations))
+            network = seen(file.read_bytes())
+            weights = sum(map(operator_bytes.weight_bytes, network.configurations))
             return super().cost(file) + (1e-6 * weights if weights > 1.2e6 else 0.0)
 
     table = table_making.make_table([("net", content)], Fetches(setting), tmp_path / "t.json", log=str)
@@ -222,7 +229,7 @@ def test_a_table_says_what_fetching_weights_costs(setting, content, tmp_path) ->
 def test_fetched_weights_are_added_to_the_operators() -> None:
     """A byte costs 2 in this network, over and over, and 1 in its operator alone; 3 between other work."""
     small, large = "CONV_2D int8[1,1,1,4] const int8[25,1,1,4] -> int8[1,1,1,25]", "ADD const int32[300]"
-    assert [cost_table.weight_bytes(text) for text in (small, large)] == [100, 1200]
+    assert [operator_bytes.weight_bytes(text) for text in (small, large)] == [100, 1200]
     fetching = cost_table.Fetching(((100, 0.0), (1200, 1.0), (1300, 2.0)), 3.0)
     alone = {small: Alone(10.0, False), large: Alone(20.0, False)}
     table = Table(cost_table.SCHEMA, IN_MS, 0.0, 0.0, alone, fetching)
@@ -230,21 +237,27 @@ def test_fetched_weights_are_added_to_the_operators() -> None:
     assert table.predict(network) == 30 + 100 * 2 + 1200 * (2 - 1)
     assert table.predict(network, between=True) == 30 + 100 * 3 + 1200 * (3 - 1)
     assert table.predict(fused_groups.Network((large,), 0)) == 20
-    longer = dataclasses.replace(table, company=1.5)
+    moved = sum(map(operator_bytes.activation_bytes, network.configurations))
+    assert moved == 4 + 25
+    longer = dataclasses.replace(table, company=((moved - 1, 1.0), (moved + 1, 2.0)))
     assert longer.predict(network) == 45 + 100 * 2 + 1200 * (2 - 1)
 
 
 def test_operators_take_longer_in_company(content, tmp_path) -> None:
-    """On a device where every operator takes a tenth longer in a file with others."""
+    """On a device where every operator takes a tenth longer in a file with others, if these hand on enough."""
 
     class Distracted(Fake):
         def cost(self, file: Path) -> float:
-            network = fused_groups.read(file.read_bytes())
+            network = seen(file.read_bytes())
             alone = super().cost(file) - 100 - 10 * network.partitions
-            return 100 + 10 * network.partitions + alone * (1.1 if len(set(network.configurations)) > 1 else 1)
+            moved = sum(map(operator_bytes.activation_bytes, network.configurations))
+            distracted = len(set(network.configurations)) > 1 and moved > 5e6
+            return 100 + 10 * network.partitions + alone * (1.1 if distracted else 1)
 
     table = table_making.make_table([("net", content)], Distracted(), tmp_path / "t.json", log=str)
-    assert table.company == pytest.approx(1.1)
+    sizes, factors = zip(*table.company, strict=True)
+    assert factors == pytest.approx((1.0, 1.0, 1.1, 1.1))
+    assert list(sizes) == sorted(sizes)
     assert table.predict(content) == pytest.approx(Distracted().cost(_written(content, tmp_path)))
 
 

@@ -24,6 +24,7 @@ from recorded.record import recording
 from tfcompact.export import candidate
 from tfcompact.files import write_json
 from tfcompact.latency import cost_table, meters, table_making
+from tfcompact.latency.operator_bytes import weight_bytes
 from tfcompact.latency.probe_files import noise
 from tfcompact.tflite import fused_groups
 from tfcompact.tflite.runtime import Interpreter, open_interpreter
@@ -83,7 +84,7 @@ def _rows(table: cost_table.Table, files: dict[str, bytes], kept: Path) -> list[
         plain = table.invoke + table.partition * network.partitions + sum(map(table.cost, network.configurations))
         row: dict[str, object] = {
             "network": name,
-            "weights_mb": sum(map(cost_table.weight_bytes, network.configurations)) / 1e6,
+            "weights_mb": sum(map(weight_bytes, network.configurations)) / 1e6,
         }
         for way in ("again", "between"):
             took, said = measured[way][name], table.predict(network, between=way == "between")

@@ -7,9 +7,9 @@ A `Table` holds, for one device and setting, the cost of every operator that was
 
 where `invoke` is what any run of any file costs and `partition` what entering XNNPACK costs, both found with files of
 copies of one tiny operator. Alone, an operator meets what it left in the processor a moment ago (code, the history
-of its branches, its values); `company` is how much longer operators take in a file with others, found with a file of
-many different ones. Nothing is fitted to whole networks. An operator's overhead, alone, is `invoke`, and `partition`
-where XNNPACK runs it.
+of its branches, its values); `company` is how much longer operators take in a file with others. It depends on how
+many bytes they hand on, and is found with files of many different ones, for small images and large. Nothing is fitted
+to whole networks. An operator's overhead, alone, is `invoke`, and `partition` where XNNPACK runs it.
 
 What is priced are the parts of a file (`tflite.fused_groups`): operators, or several that XNNPACK makes one of. A
 table of an emulated processor counts instructions and can never say ms.
@@ -35,6 +35,7 @@ import numpy as np
 
 from tfcompact import files
 from tfcompact.errors import UserError
+from tfcompact.latency.operator_bytes import activation_bytes, weight_bytes
 from tfcompact.options import require, require_choice
 from tfcompact.records.device import Device
 from tfcompact.records.record import Record
@@ -72,16 +73,11 @@ class Fetching(Record):
 
     def of_a_byte(self, weights: int) -> float:
         """The cost of a byte in a network with so many bytes of weights that is run over and over."""
-        if not self.again:
-            return 0.0
-        sizes, costs = zip(*self.again, strict=True)
-        return float(np.interp(weights, sizes, costs))
+        return _between_points(self.again, weights, 0.0)
 
     @classmethod
     def _decode(cls, name: str, value: Any) -> Any:
-        if name == "again":
-            return tuple((int(size), cost) for size, cost in value)
-        return super()._decode(name, value)
+        return _points(value) if name == "again" else super()._decode(name, value)
 
 
 @dataclass(frozen=True)
@@ -137,6 +133,8 @@ class Setting(Record):
 class Table(Record):
     """Costs of operators on one device. `invoke`, `partition` and all costs are in `setting.unit`.
 
+    `company`: pairs of how many bytes the operators of a file read and write of each other, rising, and how many
+    times as long they take there as alone.
     Raises `UserError` for another schema, an unknown or missing key, or a number that is no cost.
     """
 
@@ -146,7 +144,7 @@ class Table(Record):
     partition: float
     alone: dict[str, Alone] = field(default_factory=dict)
     fetching: Fetching = Fetching()
-    company: float = 1.0
+    company: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -154,7 +152,7 @@ class Table(Record):
         for name, cost in (
             ("invoke", self.invoke),
             ("partition", self.partition),
-            ("company", self.company),
+            *(("company", factor) for _, factor in self.company),
             *((key, row.cost) for key, row in self.alone.items()),
         ):
             if not _is_cost(cost):
@@ -186,8 +184,9 @@ class Table(Record):
             )
         partitions = read_network.partitions
         operators = sum(map(self.cost, read_network.configurations))
-        fetched = self._fetched(read_network, between)
-        return self.invoke + self.partition * partitions + self.company * operators + fetched
+        moved = sum(map(activation_bytes, read_network.configurations))
+        operators *= _between_points(self.company, moved, 1.0)
+        return self.invoke + self.partition * partitions + operators + self._fetched(read_network, between)
 
     def _fetched(self, network: Network, between: bool) -> float:
         """What fetching the weights adds: what a byte costs in the network, less what it does alone."""
@@ -215,6 +214,8 @@ class Table(Record):
             return Setting.from_json(value)
         if name == "fetching":
             return Fetching.from_json(value)
+        if name == "company":
+            return _points(value)
         if name == "alone":
             return {key: _row(key, row) for key, row in value.items()}
         return super()._decode(name, value)
@@ -255,21 +256,22 @@ def _row(key: str, row: Any) -> Alone:
     return Alone(**row)
 
 
+def _points(value: Any) -> tuple[tuple[int, float], ...]:
+    """A curve as JSON has it."""
+    return tuple((int(size), height) for size, height in value)
+
+
+def _between_points(points: Sequence[tuple[int, float]], size: int, otherwise: float) -> float:
+    """The height of a curve at that many bytes, the nearest end's beyond its ends; `otherwise` without a curve."""
+    if not points:
+        return otherwise
+    sizes, heights = zip(*points, strict=True)
+    return float(np.interp(size, sizes, heights))
+
+
 def _is_cost(value: Any) -> bool:
     """Whether it is a number that a cost may be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-
-
-def weight_bytes(configuration: str) -> int:
-    """The bytes of an operator's constants: kernel, bias and whatever else the file holds for it."""
-    sizes = (
-        np.dtype(kind).itemsize * math.prod(int(size) for size in shape.split(",") if size)
-        for kind, shape in _CONSTANT.findall(configuration)
-    )
-    return sum(sizes)
-
-
-_CONSTANT = re.compile(r"const ([a-z]+\d*)[/a-z]*\[([\d,]*)\]")
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -14,8 +14,8 @@ from tfcompact.tflite.flatbuffer import MODEL_IDENTIFIER
 CHANNELS = 512
 WEIGHTS = CHANNELS * CHANNELS + 4 * CHANNELS
 """The bytes of weights of one of `convolutions`."""
-MIXED_PX, MIXED_CHANNELS, MIXED_SIZES = 112, 32, 5
-"""Size and channels of the image that `mixture` begins with, as most networks do, and how many sizes it has."""
+MIXED_CHANNELS = 32
+"""Channels of the image that `mixture` begins with, as most networks do."""
 
 
 def chain(kind: str, count: int, channels: int = 8) -> bytes:
@@ -59,23 +59,24 @@ def convolutions(count: int) -> bytes:
     return _file(model, graph, [schema.BuiltinOperator.CONV_2D], 3)
 
 
-def mixture() -> bytes:
-    """A file of many different convolutions, as a network has them: five sizes of image, each in three blocks.
+def mixture(px: int) -> bytes:
+    """A file of many different convolutions, as a network has them: up to five sizes of image, each in three blocks.
 
-    A block is a convolution of 1x1 and a depthwise one of 3x3; between the sizes the image is halved and the channels
-    are doubled. All have about the same number of multiply-adds at every size; their weights are a megabyte.
+    A block is a convolution of 1x1 and a depthwise one of 3x3; between the sizes the image, of `px` at first, is
+    halved and the channels are doubled. Every size has about the same number of multiply-adds; the weights are a
+    megabyte at most.
     """
     rng = np.random.default_rng(0)
     graph, model = schema.SubGraphT(), schema.ModelT()
     model.buffers = [schema.BufferT()]
-    px, channels = MIXED_PX, MIXED_CHANNELS
+    channels, sizes = MIXED_CHANNELS, next(n for n in range(5, 0, -1) if px % 2 ** (n - 1) == 0)
     graph.tensors, graph.operators = [_stored("image", (1, px, px, channels), schema.TensorType.INT8, 1 / 16)], []
     last = 0
-    for level in range(MIXED_SIZES):
+    for level in range(sizes):
         for _ in range(3):
             last = _convolved(model, graph, last, rng, channels, px, channels, depthwise=False, stride=1)
             last = _convolved(model, graph, last, rng, channels, px, channels, depthwise=True, stride=1)
-        if level < MIXED_SIZES - 1:
+        if level < sizes - 1:
             last = _convolved(model, graph, last, rng, channels, px // 2, 2 * channels, depthwise=False, stride=2)
             px, channels = px // 2, 2 * channels
     graph.inputs, graph.outputs = np.array([0], np.int32), np.array([last], np.int32)

@@ -17,6 +17,7 @@ from tfcompact.errors import UserError
 from tfcompact.latency import cost_table
 from tfcompact.latency.cost_table import Alone, Fetching, Setting, Table
 from tfcompact.latency.meters import Meter
+from tfcompact.latency.operator_bytes import activation_bytes
 from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions, mixture
 from tfcompact.measure.exclusive import exclusive
 from tfcompact.measure.measurer import Log
@@ -25,6 +26,8 @@ from tfcompact.tflite import fused_groups
 CHAIN = 8
 """Operators of the longer of the two files from which the overheads are found."""
 OVERHEAD_REPEATS, RATIO_REPEATS = 3, 7
+MIXED = (28, 56, 112, 224)
+"""Sizes in px of the images that the files begin with which show how much longer operators take in company."""
 FETCHED = (1, 2, 4, 8, 16, 32, 64)
 """Convolutions of the files that the cost of fetching weights is found with, up to 17 MB of them."""
 
@@ -142,13 +145,17 @@ def _of_a_byte(longer: float, near: float, count: int) -> float:
     return (longer - near * (count - 1)) / ((count - 1) * WEIGHTS)
 
 
-def _company(table: Table, meter: Meter) -> float:
-    """How much longer operators take in a file with others than alone: of a file of many different ones."""
+def _company(table: Table, meter: Meter) -> tuple[tuple[int, float], ...]:
+    """How many times as long operators take in a file with others as alone, by the bytes that these hand on."""
     if meter.setting.unit != "ms":
-        return 1.0
-    whole = mixture()
+        return ()
+    return tuple(_in_company(table, meter, mixture(px)) for px in MIXED)
+
+
+def _in_company(table: Table, meter: Meter, whole: bytes) -> tuple[int, float]:
+    """The bytes that the operators of a file read and write, and how many times as long as alone they take there."""
     parts = fused_groups.parts(whole, meter.setting.delegate)
-    network = fused_groups.read(whole, meter.setting.delegate)
+    network = fused_groups.made_of(parts, whole, meter.setting.delegate)
     contents = [whole, *{part.configuration: part.content for part in parts}.values()]
     with tempfile.TemporaryDirectory() as scratch:
         files = [Path(scratch) / f"{i}.tflite" for i in range(len(contents))]
@@ -159,11 +166,12 @@ def _company(table: Table, meter: Meter) -> float:
 
     def factor(cost: float, alone: Sequence[float]) -> float:
         rows = {key: Alone(found, delegated[key]) for key, found in zip(delegated, alone, strict=True)}
-        priced = dataclasses.replace(table, alone=rows, company=1.0)
+        priced = dataclasses.replace(table, alone=rows, company=())
         return 1 + (cost - priced.predict(network)) / sum(map(priced.cost, network.configurations))
 
     # In each round the file and its operators were timed in turns: what disturbs the machine is in both.
-    return max(1.0, float(statistics.median(factor(cost, alone) for cost, *alone in rounds)))
+    found = statistics.median(factor(cost, alone) for cost, *alone in rounds)
+    return sum(map(activation_bytes, network.configurations)), max(1.0, float(found))
 
 
 def _known(path: Path, setting: Setting, extend: bool) -> Table | None:

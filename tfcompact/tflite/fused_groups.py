@@ -45,7 +45,12 @@ class Network(NamedTuple):
 
 def read(source: flatbuffer.Source, delegate: str = "xnnpack") -> Network:
     """What of the file decides its cost under that delegate. Raises `UserError` as `parts` does."""
-    configurations = tuple(part.configuration for part in parts(source, delegate))
+    return made_of(parts(source, delegate), source, delegate)
+
+
+def made_of(parts: Sequence[Part], source: flatbuffer.Source, delegate: str = "xnnpack") -> Network:
+    """What `read` gives, of a file whose parts are known."""
+    configurations = tuple(part.configuration for part in parts)
     return Network(configurations, runtime.partitions(source).count if delegate == "xnnpack" else 0)
 
 
