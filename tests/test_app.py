@@ -81,6 +81,15 @@ def test_upload_is_classified(whole, start, format):
     assert not at.error
 
 
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000)])
+def test_a_picture_of_one_row_is_classified(whole, start, size):
+    stream = io.BytesIO()
+    Image.new("RGB", size, "white").save(stream, "PNG")
+    at = upload(start(whole), "thin.png", stream.getvalue())
+    assert first_labels(at) == ["white", "white"]
+    assert not at.exception
+
+
 def test_camera_is_classified(whole, start):
     at = start(whole)
     at.segmented_control(key="source").set_value("Camera").run()

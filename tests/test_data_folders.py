@@ -269,6 +269,15 @@ def test_a_folder_further_down_is_named(tmp_path, opened):
     assert f"--data {deep}/x/data" in refusal(opened, deep)
 
 
+def test_a_class_with_folders_in_it_does_not_hide_an_empty_one(tmp_path, opened):
+    root = classes(tmp_path / "photos", "a", "b")
+    classes(root / "a", "indoors", "outdoors")
+    (root / "empty").mkdir()
+    assert refusal(opened, root) == f"class folder empty of {root} has no images; add some or remove it"
+    classes(root / "empty", "cat", "dog")
+    assert f"give the folder they are in: --data {root}/empty" in refusal(opened, root)
+
+
 def test_a_class_of_other_files_is_told_with_their_number(tmp_path, opened):
     root = classes(tmp_path / "photos", "a", "b")
     (root / "c").mkdir()

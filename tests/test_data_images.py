@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tfcompact.data import image_files
-from tfcompact.data.images import decode, fit_square, normalize, stretch, verify
+from tfcompact.data.images import decode, fit_square, normalize, shrunk, stretch, verify
 from tfcompact.errors import UnreadableImage
 from tfcompact.records.artifact import Normalization
 
@@ -215,6 +215,15 @@ def test_fit_square_takes_the_centre_and_leaves_a_square_of_that_size_alone():
     assert difference(fit_square(board.astype(np.uint8), 8)[2:-2, 2:-2], np.full((4, 4, 3), 127)) <= 2
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((1, 3000), (1, 100)), ((3000, 1), (100, 1)), ((50, 200), (25, 100))]
+)
+def test_a_shrunk_picture_keeps_its_proportions_and_a_row(shape, expected):
+    image = np.full((*shape, 3), 9, np.uint8)
+    assert shrunk(image, 100).shape == (*expected, 3)
+    assert shrunk(image, 5000) is image
+
+
 def test_normalization_is_one_formula_for_arrays_and_tensors():
     pixels = SCENE.astype(np.float32)
     np.testing.assert_allclose(normalize(pixels, Normalization()), pixels / 127.5 - 1, atol=1e-6)
@@ -243,6 +252,16 @@ def test_a_jpeg_without_its_end_is_taken_where_every_row_is_there(missing, optio
     assert difference(decode(file)[:-16], decode(whole)[:-16]) == 0
     assert verify(file)[1:] == (*PHOTO.shape[:2], True)
     assert decode(file, at_least=50).shape == decode(whole, at_least=50).shape
+
+
+def test_the_end_of_the_picture_in_the_exif_is_not_the_pictures(tmp_path):
+    small = encoded(Image.fromarray(SCENE), "JPEG")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + small
+    whole = encoded(Image.fromarray(PHOTO), "JPEG", quality=80, exif=exif)
+    file = tmp_path / "cut.jpg"
+    file.write_bytes(whole[:-2])
+    assert verify(file).cut
+    np.testing.assert_array_equal(decode(file), decode(whole))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])

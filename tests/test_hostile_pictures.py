@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from mutations import mutated
 from PIL import Image
 
 MUTATIONS = 400
@@ -67,26 +68,6 @@ def originals() -> dict[str, bytes]:
         image.save(stream, **options)
         found[name] = stream.getvalue()
     return found
-
-
-def mutated(content: bytes, numbers: random.Random) -> bytes:
-    """The file with some bytes that are others, most of them at its beginning; cut; or with a part of it twice."""
-    result = bytearray(content)
-    kind = numbers.randrange(4)
-    for _ in range(numbers.choice((1, 2, 8))):
-        reach = min(len(result), 64) if numbers.random() < 0.6 else len(result)
-        at = numbers.randrange(reach)
-        if kind == 0:
-            result[at] = numbers.randrange(256)
-        elif kind == 1:
-            result[at : at + 4] = numbers.choice((0, 1, 2**31 - 1, 2**32 - 1)).to_bytes(
-                4, numbers.choice(("little", "big"))
-            )
-        elif kind == 2:
-            result[at:at] = result[at : at + numbers.randrange(64)]
-        else:
-            del result[at + 1 : at + 1 + numbers.randrange(len(result))]
-    return bytes(result)
 
 
 def with_checksums(content: bytes) -> bytes:

@@ -12,6 +12,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from mutations import mutated
 
 from tfcompact.compress.quantization import calibration, for_xnnpack, wrapping
 from tfcompact.errors import UserError
@@ -181,29 +182,10 @@ for path in sorted(Path(sys.argv[1]).glob("*.tflite")):
 """
 
 
-def mutated(content: bytes, seed: int) -> bytes:
-    """The file with a few bytes, or 32-bit numbers, that are others; or cut; or with a part of it twice."""
-    numbers, result = random.Random(seed), bytearray(content)
-    kind = seed % 4
-    for _ in range(numbers.choice((1, 2, 8))):
-        at = numbers.randrange(8, max(9, len(result) - 4))
-        if kind == 0:
-            result[at] = numbers.randrange(256)
-        elif kind == 1:
-            result[at & ~3 : (at & ~3) + 4] = numbers.choice((0, 1, 2**31 - 1, 2**32 - 1, len(content))).to_bytes(
-                4, "little"
-            )
-        elif kind == 2:
-            result[at:at] = result[at : at + numbers.randrange(64)]
-        else:
-            del result[at : at + numbers.randrange(64)]
-    return bytes(result)
-
-
 @pytest.mark.slow
 def test_any_bytes_end_in_one_line(content, tmp_path, capsys) -> None:
     for seed in range(MUTATIONS):
-        (tmp_path / f"{seed:03d}.tflite").write_bytes(mutated(content, seed))
+        (tmp_path / f"{seed:03d}.tflite").write_bytes(mutated(content, random.Random(seed)))
     child = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=False)
     bad = child.stdout.splitlines() + ([child.stderr[-500:]] if child.returncode else [])
     refused = died = 0

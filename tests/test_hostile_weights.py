@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutations import mutated
 from safetensors.numpy import save_file
 from test_state import torch_stream, torch_zip
 
@@ -61,25 +62,6 @@ def originals(folder: Path) -> dict[str, bytes]:
     torch_zip(arrays, folder / "zip.pth")
     torch_stream(arrays, folder / "stream.pth")
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def mutated(content: bytes, numbers: random.Random) -> bytes:
-    """The file with some bytes, or numbers, that are others; cut; or with a part of it twice."""
-    result = bytearray(content)
-    kind = numbers.randrange(4)
-    for _ in range(numbers.choice((1, 2, 8))):
-        at = numbers.randrange(max(1, len(result) - 8))
-        if kind == 0:
-            result[at] = numbers.randrange(256)
-        elif kind == 1:
-            size = numbers.choice((4, 8))
-            value = numbers.choice((0, 1, 2**31 - 1, 2**32 - 1, 2**40, len(result))) % 256**size
-            result[at : at + size] = value.to_bytes(size, "little")
-        elif kind == 2:
-            result[at:at] = result[at : at + numbers.randrange(64)]
-        else:
-            del result[at : at + numbers.randrange(64)]
-    return bytes(result)
 
 
 @pytest.mark.slow

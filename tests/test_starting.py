@@ -96,6 +96,9 @@ def test_train_says_what_it_starts_from_and_records_it(asked) -> None:
 def test_options_of_the_first_step_stay(asked) -> None:
     seen, _ = asked(there, first={"epochs": 3, "weights": "none"})
     assert seen[0][0] == fit.Config(epochs=3)
+    seen, log = asked(there, overrides={"fit": {"weights": "y.pth", "epochs": 2}}, first={"epochs": 4})
+    assert (seen[-2][0].weights, seen[-2][0].epochs, seen[-2][1].weights) == ("y.pth", 4, "y.pth")
+    assert "trains from y.pth's weights, recipe finetune: as asked" in log
     seen, _ = asked(not_there, "finetune", first={"weights": "x.pth"}, overrides={"fit": {"epochs": 9}})
     assert (seen[-2][0].weights, seen[-2][0].epochs, seen[-2][1]) == ("x.pth", 9, None)
     seen, _ = asked(not_there, "finetune", first={"weights": "none"})

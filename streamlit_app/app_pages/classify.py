@@ -19,6 +19,7 @@ from tfcompact.tflite.classifier import Prediction
 
 MAX_MB = 10
 SUFFIXES = ["jpg", "jpeg", "png", "webp", "bmp", "gif"]
+PREVIEW_PX = 1200  # the longer side of the picture as it is shown
 RUNS = 5  # of which the median is shown; one more goes before them, to warm up
 Picture = npt.NDArray[np.uint8]  # upright RGB pixels `[h, w, 3]`
 
@@ -157,7 +158,7 @@ with left:
     image = picture(exports.samples(root, chosen or found.rows))
     if image is not None:
         with st.container(key="preview"):
-            st.image(image, width="stretch")
+            st.image(images.shrunk(image, PREVIEW_PX), width="stretch")
         height, width = image.shape[:2]
         st.caption(f"{width} × {height} pixels. A model sees the middle square, resized to its own input.")
 with right:

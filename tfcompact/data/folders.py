@@ -214,8 +214,8 @@ class _Found:
 
 def _check_layout(root: Path, found: _Found) -> None:
     """Raises `UserError` for a folder without images, or with a class without: with another that would do, if any."""
-    better = _better(root)
-    if better is not None:
+    empty = [path for path in _plain_folders(root) if not found.by_folder[unicodedata.normalize("NFC", path.name)]]
+    if better := _better(empty):
         more = f" (and {len(better) - 1} more)" if len(better) > 1 else ""
         raise UserError(
             f"{escape(root)} has its class folders one level down; give the folder they are in: "
@@ -223,25 +223,25 @@ def _check_layout(root: Path, found: _Found) -> None:
         )
     if not found.files:
         raise UserError(f"{escape(root)} has no images{found.remark}; put them in {LAYOUT}")
-    empty = min(name for name, count in found.by_folder.items() if not count)
-    kinds = collections.Counter(path.suffix.lower() for path in _entries(root / empty) if path.is_file())
-    if kinds:
-        instead = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in sorted(kinds.items()))
+    name = min(name for name, count in found.by_folder.items() if not count)
+    others = [path for folder in empty if folder.name == name for path in _entries(folder) if path.is_file()]
+    if others:
+        kinds = sorted(collections.Counter(path.suffix.lower() for path in others).items())
+        instead = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in kinds)
         raise UserError(
-            f"class folder {escape(empty)} of {escape(root)} has no images that are read, only files of other kinds: "
+            f"class folder {escape(name)} of {escape(root)} has no images that are read, only files of other kinds: "
             f"{instead}; convert them to JPEG, or remove the folder"
         )
-    raise UserError(f"class folder {escape(empty)} of {escape(root)} has no images; add some or remove it")
+    raise UserError(f"class folder {escape(name)} of {escape(root)} has no images; add some or remove it")
 
 
-def _better(root: Path) -> list[Path] | None:
-    """The uppermost folders below `root` that hold class folders; None where it does itself, or none does."""
-    level = [root]
+def _better(level: Sequence[Path]) -> list[Path]:
+    """The uppermost of these folders, or of those below them, that hold class folders."""
     for _ in range(DEEPEST):
-        level = [folder for parent in level for folder in _plain_folders(parent)]
         if better := [folder for folder in level if sum(bool(_images_in(f)) for f in _plain_folders(folder)) > 1]:
             return better
-    return None
+        level = [folder for parent in level for folder in _plain_folders(parent)]
+    return []
 
 
 def _plain_folders(parent: Path) -> list[Path]:

@@ -154,7 +154,7 @@ def whole(data: bytes) -> bytes:
     """
     if data.startswith(PNG):
         return _needed_chunks(data)
-    if not data.startswith(JPEG) or END in data[-JPEG_TAIL:]:
+    if not data.startswith(JPEG) or data.rfind(END) > data.rfind(SCAN):  # the small picture in its EXIF has ends, too
         return data
     small = []
     for end in (END, FILLER):
@@ -183,7 +183,6 @@ def _needed_chunks(data: bytes) -> bytes:
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 END, SCAN = b"\xff\xd9", b"\xff\xda"
-JPEG_TAIL = 1 << 16  # bytes in which the end of a JPEG is looked for: cameras write other things behind it
 FILLER = bytes(range(1, 255)) * 64 + END
 """What stands for the lost end of a JPEG, to see which rows it changes."""
 LAST_ROWS, LAST_SHARE = 16, 0.1  # rows of pixels that one row of a JPEG's blocks covers at most, and of a small one

@@ -85,6 +85,16 @@ def stretch(image: Pixels, side: int) -> Pixels:
     return _resize(image, side, (0, 0, image.shape[1], image.shape[0]))
 
 
+def shrunk(image: Pixels, longest: int) -> Pixels:
+    """The image to be shown, its longer side at most `longest` px and its shorter one at least one."""
+    height, width = image.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    if scale == 1.0:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
 def normalize(pixels: Values, normalization: Normalization) -> Values:
     """What the network sees of float32 `pixels [..., 3]` in 0..255, RGB; an array gives an array, a tensor a tensor.
 

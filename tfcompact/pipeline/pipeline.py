@@ -126,16 +126,16 @@ class Pipeline:
         last step. `overrides` are options by the steps' ids: `{"fit": {"epochs": 30}}`, `first` those of the first
         step, whose weights may be `none`. Raises `UnknownName` for a recipe, step or option there is none of.
         """
-        options, start = dict(first or {}), None
+        changed: dict[str, Mapping[str, Any]] = dict(overrides or {})
+        id = load_recipe(starting.FROM_SCRATCH if recipe == starting.AUTO else recipe)[0].id
+        options, start = dict(changed.get(id, {})) | dict(first or {}), None
         if recipe == starting.AUTO:
             start = self._start(options.get("weights"))
             recipe, options["weights"] = start.recipe, start.weights
         elif options.get("weights") == starting.NONE:
             options["weights"] = None
-        changed: dict[str, Mapping[str, Any]] = dict(overrides or {})
         if options:
-            id = load_recipe(recipe)[0].id
-            changed[id] = options | dict(changed.get(id, {}))
+            changed[id] = options
         *steps, (_, export_config), (_, measure_config) = configured_steps(recipe, changed)
         parent: store.Run | None = None
         for step, config in steps:

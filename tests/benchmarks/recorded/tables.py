@@ -157,6 +157,17 @@ TABLES: dict[str, dict[str, Columns]] = {
     "kill_and_resume": {
         "rows": (words("what", "what"), words("epochs done", "epochs_done"), words("weights", "weights"))
     },
+    "bombs": {
+        "rows": (
+            *(
+                words("file", "file"),
+                words("kind", "kind"),
+                number("file MB", "mb", ".2f"),
+                words("answer", "answer"),
+            ),
+            *(number("seconds", "seconds", ".2f"), number("memory MB", "megabytes", ".0f")),
+        )
+    },
     "zoo_prediction": {
         "rows": (
             words("network", "network"),
