@@ -103,3 +103,15 @@ def test_options_of_the_first_step_stay(asked) -> None:
     assert (seen[-2][0].weights, seen[-2][0].epochs, seen[-2][1]) == ("x.pth", 9, None)
     seen, _ = asked(not_there, "finetune", first={"weights": "none"})
     assert seen[-2][0].weights is None
+
+
+def test_where_there_are_no_images_no_weights_are_looked_for(tmp_path, monkeypatch) -> None:
+    def never(spec, name):
+        raise AssertionError("weights were looked for")
+
+    monkeypatch.setattr(Pipeline, "_pretrained", staticmethod(never))
+    console = Console(record=True, width=500)
+    target = Target("mobilenet_v2", data=str(tmp_path / "nowhere"), runs=tmp_path / "runs")
+    with pytest.raises(UserError, match="nowhere"):
+        Pipeline(target, console).train()
+    assert console.export_text() == ""

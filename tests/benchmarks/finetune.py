@@ -38,7 +38,7 @@ def main() -> None:
     arguments.add_argument("--px", type=int, default=96)
     arguments.add_argument("--runs", type=Path, default=Path("runs/finetune"))
     options = arguments.parse_args()
-    recipe = dict(load_recipe("finetune"))
+    recipe = {step.id: step.options for step in load_recipe("finetune")}
     plans = {
         "from ImageNet": recipe["fit"],
         "from scratch": {"epochs": recipe["fit"]["epochs"]},

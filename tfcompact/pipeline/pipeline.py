@@ -197,9 +197,10 @@ class Pipeline:
 
     def _start(self, weights: str | None) -> starting.Start:
         """Where a training starts from; the user is told, and where the same command did otherwise before."""
+        data = self.images()  # before anything is fetched or said: there may be none
         start = starting.decided(self.spec, self.subject.source(None), weights, self._pretrained)
         self.log(start.line)
-        earlier = starting.otherwise(store.finished(self.target.runs, self.spec.name), start, self.images().digest)
+        earlier = starting.otherwise(store.finished(self.target.runs, self.spec.name), start, data.digest)
         if weights is None and earlier:
             self.log(earlier)
         return start

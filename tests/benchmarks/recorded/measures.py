@@ -14,6 +14,7 @@ TRAINED = ("data", *CONVERTED, "training", "stages")
 MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, without .py -> what it measures
     "against_keras_applications": CONVERTED,
     "bad_inputs": ("data",),
+    "few_photographs": (*TRAINED, "weights"),
     "finetune": (*TRAINED, "weights"),
     "bombs": ("data", "weights", "tflite"),
     "fit_overhead": ("data", "training"),

@@ -114,6 +114,17 @@ TABLES: dict[str, dict[str, Columns]] = {
             Column("images left with --skip-unreadable", _left),
         )
     },
+    "few_photographs": {
+        "rows": (
+            *(NETWORK, words("photographs a class", "photographs"), words("start", "start")),
+            *(number("epochs", "epochs", "d"), number("top-1, mean of seeds", "mean")),
+            *(spread("lowest to highest", "lowest", "highest", ".1f"), number("CPU minutes", "cpu_minutes")),
+        ),
+        "trainings": (
+            *(NETWORK, words("photographs a class", "photographs"), words("start", "start")),
+            *(number("seed", "seed", "d"), number("top-1", "accuracy"), number("CPU minutes", "cpu_minutes")),
+        ),
+    },
     "finetune": {"rows": _epochs},
     "fit_overhead": {
         "rows": (
