@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from android.standin import StandIn
 
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.measure.android import adb, connected_phones
+from tfcompact.measure.android import adb, connected_phones, phone_facts
 from tfcompact.measure.android.phone import ATTEMPTS, DIRECTORY, KEEP_DAYS, Phone
 
 DEVICES = """\
@@ -64,6 +64,34 @@ def test_the_list_of_devices_is_read_in_all_its_forms() -> None:
         ("????????????", "no permissions", ""),
         ("emulator-5554", "device", "sdk_gphone64_x86_64"),
     ]
+
+
+def test_devices_with_one_number_or_none_are_told_apart_by_their_ports(standin) -> None:
+    standin.devices(
+        "0123456789ABCDEF device usb:1-2 model:Tab device:tab transport_id:7",
+        "0123456789ABCDEF device usb:1-4 model:Tab device:tab transport_id:9",
+        "(no serial number) device usb:2-1 model:Box device:box transport_id:11",
+        "0123456789abcdef unauthorized transport_id:12",
+        "0123456789abcdef unauthorized transport_id:13",
+        "R58M12ABCDE device usb:1-1 model:Loop_Device transport_id:3",
+    )
+    client = adb.Adb(standin.client, 5137)
+    phones = connected_phones.phones(client)
+    assert [phone.serial for phone in phones] == ["usb:1-2", "usb:1-4", "usb:2-1", "R58M12ABCDE"]
+    for phone, words in zip(phones, ("-t 7", "-t 9", "-t 11", "-s R58M12ABCDE"), strict=True):
+        phone.shell("true")
+        assert f"-P 5137 {words} shell" in standin.calls("shell")[-1]
+        assert phone.state() == "device"
+    (one,) = connected_phones.phones(client, ["usb:1-4"])
+    names = [phone_facts.facts(phone).device.name for phone in phones]
+    assert len(set(names)) == len(phones)
+    assert connected_phones.distinct(phones) == phones
+    standin.devices(
+        "0123456789ABCDEF device usb:1-4 model:Tab transport_id:20", "0123456789ABCDEF device usb:1-2 x:y"
+    )
+    assert one.state() == "device"
+    one.shell("true")
+    assert "-t 20 shell" in standin.calls("shell")[-1]
 
 
 def test_serial_numbers_with_spaces_and_states_that_are_not_known() -> None:

@@ -141,3 +141,11 @@ def test_gradle_and_the_script_build_the_same_app():
     version = engine.split('LITERT = "LiteRT ')[1].split('"')[0]
     assert f'"com.google.ai.edge.litert:litert:{version}"' in gradle
     assert f'"com.google.ai.edge.litert:litert-gpu:{version}"' in gradle
+
+
+def test_the_app_lives_on_when_a_phone_is_folded_or_turned():
+    android = "{http://schemas.android.com/apk/res/android}"
+    app = ElementTree.parse(build.APP / "src/main/AndroidManifest.xml").find("application")
+    folding = {"orientation", "screenSize", "smallestScreenSize", "screenLayout", "density"}
+    for activity in app.iter("activity"):
+        assert folding <= set(activity.get(f"{android}configChanges").split("|"))

@@ -19,9 +19,10 @@ from colour_model import COLOURS, colour_model
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.android import adb, connected_phones, fleet, phone_options
-from tfcompact.measure.backends import benchmark_log, benchmark_result, delegation_log
+from tfcompact.measure.backends import benchmark_log, benchmark_result, delegation_log, runtime_info
 from tfcompact.measure.backends.backend import Job, RunFailed
-from tfcompact.measure.backends.benchmark_model import CLASSIC, LITERT, BenchmarkModel, command_line
+from tfcompact.measure.backends.benchmark_command import CLASSIC, LITERT, Tool, command_line
+from tfcompact.measure.backends.benchmark_model import BenchmarkModel
 from tfcompact.measure.backends.delegation_log import Delegation, judged
 from tfcompact.measure.measurer import File
 from tfcompact.records.artifact import Artifact, Normalization
@@ -252,8 +253,10 @@ def flags(name):
 )
 def test_the_command_line_of_each_dialect(dialect, delegate, has, lacks):
     listed = flags("help_classic.txt" if dialect == CLASSIC else "help_litert.txt")
-    line = command_line("/data/tool", listed, dialect, replace(JOB, delegate=delegate, affinity="f0"), full=True)
-    assert line.startswith("taskset f0 /data/tool --graph='/data/local/tmp/tfcompact/a b/m.tflite' --num_threads=4 ")
+    tool = Tool("/data/tool", dialect, listed, libraries=delegate == "npu")
+    line = command_line(tool, replace(JOB, delegate=delegate, affinity="f0"), full=True)
+    program = "env LD_LIBRARY_PATH=/data ADSP_LIBRARY_PATH=/data /data/tool" if delegate == "npu" else "/data/tool"
+    assert line.startswith(f"taskset f0 {program} --graph='/data/local/tmp/tfcompact/a b/m.tflite' --num_threads=4 ")
     assert "--warmup_runs=10 --warmup_min_secs=0.5 --num_runs=100 --min_secs=1 --max_secs=150" in line
     assert all(word in line.split() for word in has), line
     assert not any(word in line for word in lacks), line
@@ -265,9 +268,11 @@ def test_a_delegate_the_dialect_or_the_build_lacks_is_an_error():
     with pytest.raises(
         UnknownName, match="no delegate of TensorFlow Lite's benchmark_model named 'npu'; did you mean gpu"
     ):
-        command_line("tool", flags("help_classic.txt"), CLASSIC, replace(JOB, delegate="npu"))
+        command_line(Tool("tool", CLASSIC, flags("help_classic.txt")), replace(JOB, delegate="npu"))
     with pytest.raises(UserError, match="has no --use_gpu; leave gpu out"):
-        command_line("tool", flags("help_classic.txt") - {"use_gpu"}, CLASSIC, replace(JOB, delegate="gpu"))
+        command_line(Tool("tool", CLASSIC, flags("help_classic.txt") - {"use_gpu"}), replace(JOB, delegate="gpu"))
+    with pytest.raises(UserError, match="an NPU needs its libraries beside the tool; .* --benchmark-libs FOLDER"):
+        command_line(Tool("tool", LITERT, flags("help_litert.txt")), replace(JOB, delegate="npu"))
 
 
 class Result(NamedTuple):
@@ -287,22 +292,22 @@ class FakePhone:
         self, *, usage="help_classic.txt", answer="classic.log", profile="profile.log", result=RESULT, code=0
     ):
         self.usage, self.answer, self.profile, self.result, self.code = usage, answer, profile, result, code
-        self.commands, self.pushed = [], []
+        self.commands, self.pushed, self.runtime = [], [], b""
 
-    def push_by_sha256(self, path):
-        self.pushed.append(path)
-        return f"/data/local/tmp/tfcompact/abc/{path.name}"
+    def push_files_by_sha256(self, files):
+        self.pushed += files.values()
+        return "/data/local/tmp/tfcompact/abc"
 
     def shell(self, command, timeout_s=60.0):
         self.commands.append(command)
         if command.endswith("--help"):
             return Result(1, "", log(self.usage) if "/" not in self.usage else self.usage)
         if command.startswith("base64"):
-            return (
-                Result(0, base64.encodebytes(self.result).decode()) if self.result else Result(1, "", "no such file")
-            )
+            saved = self.runtime if ".runtime" in command else self.result
+            return Result(0, base64.encodebytes(saved).decode()) if saved else Result(1, "", "no such file")
         watched = "profil" in command
-        return Result(0 if watched else self.code, "", log(self.profile if watched else self.answer))
+        name = self.profile if watched else self.answer
+        return Result(0 if watched else self.code, "", name if "\n" in name else log(name))
 
 
 @pytest.fixture
@@ -459,17 +464,99 @@ def test_flags_of_the_users_own(binary):
     with pytest.raises(UserError, match=r"the delegate external is the one of a library: give both"):
         BenchmarkModel(binary, arguments=given).run(FakePhone(), JOB)
     flags = frozenset({"graph", "external_delegate_path"})
-    tool = BenchmarkModel(binary, arguments=given)
-    line = command_line("/data/tool", flags, CLASSIC, replace(JOB, delegate="external"), more=tool.arguments)
+    tool = Tool("/data/tool", CLASSIC, flags)
+    more = BenchmarkModel(binary, arguments=given).arguments
+    line = command_line(tool, replace(JOB, delegate="external"), more=more)
     assert "--use_xnnpack" not in line.partition("--external_delegate_path")[0]
     phone = FakePhone()
     BenchmarkModel(binary, arguments="--gpu_backend=cl").run(phone, JOB)
     assert any("--gpu_backend=cl" in command for command in phone.commands)
     assert "--gpu_backend=cl --gpu_precision_loss_allowed=false" in line
     assert "'--external_delegate_path=/data/my delegate.so'" in line
-    for wrong in ("--num_runs=3", "gpu", "--gpu_backend cl"):
+    for wrong in ("--num_runs=3", "gpu", "--gpu_backend cl", "--model_runtime_info_output_file=x"):
         with pytest.raises(UserError, match="takes flags as --name=value that no other option sets"):
             BenchmarkModel(binary, arguments=wrong)
+    with pytest.raises(UserError, match="cannot be read as words .No closing quotation.; close its quotes"):
+        BenchmarkModel(binary, arguments="--gpu_backend='cl")
+
+
+def test_an_npu_with_its_libraries(binary, tmp_path):
+    folder = tmp_path / "qnn libs"
+    folder.mkdir()
+    with pytest.raises(UserError, match="holds no library"):
+        BenchmarkModel(binary, libraries=folder)
+    with pytest.raises(UserError, match="is no folder of libraries"):
+        BenchmarkModel(binary, libraries=binary)
+    names = ("libLiteRtDispatch_Qualcomm.so", "libQnnHtp.so", "libc++.so.1")
+    for name in (*names, "README.txt"):
+        (folder / name).write_bytes(b"\x7fELF")
+    phone = FakePhone(usage="help_litert.txt", answer=log("litert.log").replace("LITERT_CL", "DispatchDelegate"))
+    out = BenchmarkModel(binary, libraries=folder).run(phone, replace(JOB, delegate="npu"))
+    assert [path.name for path in phone.pushed] == [binary.name, *sorted(names)]
+    home = "/data/local/tmp/tfcompact/abc"
+    assert out.command.startswith(
+        f"env LD_LIBRARY_PATH={home} ADSP_LIBRARY_PATH={home} {home}/{binary.name} --graph="
+    )
+    assert f"--dispatch_library_path={home} --compiler_plugin_library_path={home}" in out.command
+    given = BenchmarkModel(binary, libraries=folder, arguments="--dispatch_library_path=/vendor/lib64")
+    line = given.run(phone, replace(JOB, delegate="npu")).command
+    assert line.count("--dispatch_library_path") == 1
+    assert "--dispatch_library_path=/vendor/lib64" in line
+
+
+def details(*subgraphs):
+    """A file about nodes, made by TensorFlow's classes: for each subgraph, what its delegates took, and the rest."""
+    from tensorflow.lite.profiling.proto import model_runtime_info_pb2 as proto
+
+    made = proto.ModelRuntimeDetails(model_name="m")
+    for delegates, left in subgraphs:
+        graph = made.subgraphs.add(subgraph_type=proto.RuntimeSubgraph.TFLITE_SUBGRAPH)
+        graph.edges.add(id=0, shape=[1, 64, 64, 3])
+        count = left + sum(taken for _, taken in delegates)
+        for index in range(count):
+            graph.nodes.add(id=index, name="CONV_2D", type="3", inputs=[0], outputs=[1])
+        graph.execution_plan.extend(range(count - left, count))
+        first = 0
+        for at, (name, taken) in enumerate(delegates, count):
+            node = graph.nodes.add(id=at, name=name, type=name)
+            node.delegate_node_details.delegate_name = name
+            node.delegate_node_details.tflite_node_ids_replaced.extend(range(first, first + taken))
+            graph.execution_plan.append(at)
+            first += taken
+    return made.SerializeToString()
+
+
+def test_the_file_about_nodes_is_read_as_its_own_classes_write_it():
+    two = details(([("TfLiteGpuDelegateV2", 200), ("TfLiteGpuDelegateV2", 30), ("TfLiteXNNPackDelegate", 4)], 1))
+    assert runtime_info.read(two) == [Delegation("gpu", 230, 235, 2, False), Delegation("xnnpack", 4, 235, 1, False)]
+    several = details(([("TfLiteXNNPackDelegate", 7)], 0), ([("TfLiteXNNPackDelegate", 300)], 0))
+    assert runtime_info.read(several) == [Delegation("xnnpack", 307, 307, 2, True)]
+    assert runtime_info.read(details(([], 65))) == []
+    for damaged in (two[:-1], two[: len(two) // 2], b"{}", b"\x12\x05abc", b"\x80" * 11, b"\x10\x01"):
+        with pytest.raises(UserError, match="file about nodes is damaged"):
+            runtime_info.read(damaged)
+
+
+@pytest.mark.parametrize(
+    ("asked", "log_name", "nodes", "ran", "taken", "flags"),
+    [
+        ("xnnpack", "old_footer.log", ([("TfLiteXNNPackDelegate", 60)], 5), "xnnpack", (60, 65),
+         {"fell_back": False}),
+        ("xnnpack", "old_footer.log", ([], 65), "builtin", (None, None), {"fell_back": True}),
+        ("xnnpack", "old_footer.log", None, "xnnpack", (None, None),
+         {"fell_back": False, "delegation_unproven": True}),
+        ("gpu", "old_footer.log", ([("TfLiteXNNPackDelegate", 65)], 0), "xnnpack", (65, 65), {"fell_back": True}),
+        ("gpu", "gpu_full.log", ([("TfLiteGpuDelegateV2", 65)], 0), "gpu", (65, 65),
+         {"fell_back": False, "partly_delegated": False}),
+    ],
+)  # fmt: skip
+def test_the_file_about_nodes_proves_what_the_log_leaves_open(binary, asked, log_name, nodes, ran, taken, flags):
+    usage = log("help_classic.txt") + "\t--model_runtime_info_output_file=\tstring\toptional\t/\n"
+    phone = FakePhone(usage=usage, answer=log_name)
+    phone.runtime = details(nodes) if nodes else b"\xff"
+    out = BenchmarkModel(binary).run(phone, replace(JOB, delegate=asked))
+    assert "--model_runtime_info_output_file=" in out.command
+    assert (out.delegate, out.delegated_nodes, out.total_nodes, out.flags) == (ran, *taken, flags)
 
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "benchmark_logs"

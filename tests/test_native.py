@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from native.standin import LocalPhone
 
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.measure.backends import bundle, instruction_proxy, native, runner_answer
-from tfcompact.measure.backends.backend import RunFailed
+from tfcompact.measure.backends.backend import Job, RunFailed
 from tfcompact.tflite import flatbuffer, runtime
 
 here = pytest.mark.skipif(
@@ -111,6 +112,22 @@ def test_cores_and_threads_are_those_asked_for(files, cache, phone):
     assert "taskset 1 ./ld-linux" in found.command
     assert "--threads 2" in found.command
     assert found.output == small_files.answer(files["int8"])
+    assert (found.affinity, found.flags) == ("1", {"fell_back": False})
+    free = native.Native(cache).run(phone, small_files.job(files["int8"]))
+    assert int(free.affinity, 16).bit_count() == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "after", "told"),
+    [("", "f", "f", False), ("f0", "f0", "f0", False), ("f0", "f0", "30", True), ("f0", "30", "30", True),
+     ("", "ff", "f", True)],
+)  # fmt: skip
+def test_cores_that_the_system_did_not_grant_are_told(asked, before, after, told):
+    data = {"wall_ns": [1], "process_ns": [1], "warmup": 1, "load_ms": 1, "compile_ms": 1, "first_ms": 1,
+            "peak_memory_kb": 1, "cores_before": before, "cores": after}  # fmt: skip
+    job = Job(Path("m.tflite"), None, "xnnpack", 1, b"", affinity=asked)
+    found = runner_answer.outcome(job, data, None, command="", log="", output=b"")
+    assert (found.affinity, found.flags.get("other_cores", False)) == (after, told)
 
 
 @here

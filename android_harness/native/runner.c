@@ -19,6 +19,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -190,6 +191,17 @@ static long peak_memory_kb(void) {
   while (status && kb < 0 && fgets(line, sizeof line, status)) sscanf(line, "VmHWM: %ld kB", &kb);
   if (status) fclose(status);
   return kb;
+}
+
+// The cores that the process may run on, bit 0 for core 0: what was asked for, less what the system does not grant.
+static uint64_t cores_in_force(void) {
+  cpu_set_t set;
+  uint64_t mask = 0;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set)) return 0;
+  for (int core = 0; core < 64; core++)
+    if (CPU_ISSET(core, &set)) mask |= (uint64_t)1 << core;
+  return mask;
 }
 
 static long whole(const char *name, const char *text, long least) {
@@ -427,6 +439,7 @@ int main(int argc, char **argv) {
     CHECK(LiteRtCompiledModelGetProfiler, compiled, &profiler);
     CHECK(LiteRtStartProfiler, profiler);
   }
+  uint64_t cores_before = cores_in_force();
   long count = 0, room = 0;
   int64_t *wall = NULL, *process = NULL, total = 0;
   if (options.marker) {  // one pair around nothing: what the pair itself costs
@@ -462,6 +475,8 @@ int main(int argc, char **argv) {
 
   printf("{\"kernels\": \"%s\", \"threads\": %ld, \"warmup\": %ld, ", options.kernels, options.threads,
          warmups);
+  printf("\"cores_before\": \"%llx\", \"cores\": \"%llx\", ", (unsigned long long)cores_before,
+         (unsigned long long)cores_in_force());
   printf("\"open_ms\": %.6f, \"load_ms\": %.6f, ", (opened - start) / 1e6, (loaded - opened) / 1e6);
   printf("\"compile_ms\": %.6f, ", (compiled_at - compile_start) / 1e6);
   printf("\"first_ms\": %.6f, ", (first_end - first_start) / 1e6);

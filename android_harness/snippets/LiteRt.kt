@@ -1,6 +1,7 @@
 // build.gradle.kts: implementation("com.google.ai.edge.litert:litert:2.3.0")
 // Any file of tfcompact's, in src/main/assets, with androidResources { noCompress += "tflite" }. Takes ModelFile.kt,
-// Json.kt, Preprocessing.kt and Photographs.kt of the app; size, normalization and labels come from the file.
+// Json.kt, Preprocessing.kt and Photographs.kt of the app; size, normalization and labels come from the file. Give
+// Photographs.pixels the photograph's EXIF orientation, or take Photographs.read, which asks the file for it.
 
 import android.content.Context
 import android.graphics.Bitmap

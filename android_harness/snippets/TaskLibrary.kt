@@ -1,5 +1,7 @@
 // build.gradle.kts: implementation("org.tensorflow:tensorflow-lite-task-vision:0.4.4")
-// A uint8 or float32 file, in src/main/assets.
+// A uint8 or float32 file, in src/main/assets. Take MediaPipe or LiteRT for a new app: the native part of 0.4.4 is
+// aligned for memory pages of 4 KB, so it does not load on phones with pages of 16 KB, which Google Play asks for since
+// November 2025 (tensorflow/tflite-support, issue 1001).
 
 import android.content.Context
 import android.graphics.Bitmap

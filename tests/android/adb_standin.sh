@@ -10,7 +10,7 @@ serial=
 while :; do
   case $1 in
   -P) shift 2 ;;
-  -s) serial=$2; shift 2 ;;
+  -s | -t) serial=$2; shift 2 ;;
   *) break ;;
   esac
 done

@@ -5,9 +5,9 @@
 
 Each network is trained on 50, on 200 and on all photographs of a class, from both starts, with three seeds; a seed
 also chooses the photographs. The same 60 photographs of each class, which no training sees, judge every file: top-1
-accuracy in percent of the exported float32 file. Every training sees about as many images (`--images`), so both starts
-take the same time: that of few photographs has more epochs. Learning rates are those that `train` takes for each
-start: the recipe `finetune`'s, and `fit`'s default. Runs are kept, so an interrupted call goes on.
+accuracy in percent of the exported float32 file. Every training sees about as many images (`--images`), so both
+starts take the same time: that of few photographs has more epochs. Learning rates are those that `train` takes for
+each start: the recipe `finetune`'s, and `fit`'s default. Runs are kept, so an interrupted call goes on.
 """
 
 from __future__ import annotations

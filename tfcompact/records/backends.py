@@ -41,7 +41,7 @@ TABLE = (  # the first of a kind of device is the default there
     BackendFacts("ai_edge_litert",   "host",     "samples",      "host"),
     BackendFacts("native",           "android",  "samples",      "backends.native", pins=True, profiles=True),
     BackendFacts("benchmark_model",  "android",  "summary",      "backends.benchmark_model", pins=True, profiles=True,
-                 options=("benchmark_model", "benchmark_args", "require_full_delegation")),
+                 options=("benchmark_model", "benchmark_args", "benchmark_libs", "require_full_delegation")),
     BackendFacts("litert_app",       "android",  "samples",      "backends.litert_app", needs_screen=True,
                  options=("apk",)),
     BackendFacts("arm64_insn_proxy", "emulated", "instructions", "emulation"),

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfcompact.errors import UserError
@@ -60,11 +60,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of `adb devices -l`. `state` is `device` where it is ready; `model` may be empty."""
+    """One line of `adb devices -l`. `state` is `device` where it is ready; all others but `serial` may be empty.
+
+    `serial` is what the device is called everywhere. Where adb's own would be that of several devices, or is missing,
+    it is the port (`usb:1-2`), and the call goes by `transport`, adb's number of the connection.
+    """
 
     serial: str
     state: str
     model: str
+    port: str = ""
+    transport: str = ""
 
 
 class Adb:
@@ -81,11 +87,18 @@ class Adb:
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._interrupted = False
+        self._transports: dict[str, str] = {}
 
     def words(self, serial: str | None, *words: str) -> list[str]:
         """The command line of one call, for one device or none."""
         server = [] if self.port is None else ["-P", str(self.port)]
-        return [self.executable, *server, *(() if serial is None else ("-s", serial)), *words]
+        return [self.executable, *server, *self._device(serial), *words]
+
+    def _device(self, serial: str | None) -> tuple[str, ...]:
+        """What chooses the device of a call."""
+        if serial is None:
+            return ()
+        return ("-t", self._transports[serial]) if serial in self._transports else ("-s", serial)
 
     def call(self, *words: str, serial: str | None = None, timeout_s: float = ANSWER_S, doing: str = "") -> Result:
         """What one call of the client left, whatever its exit status. `doing` is for the error.
@@ -138,7 +151,9 @@ class Adb:
         result = self.call("devices", "-l")
         if result.code != 0:
             raise AdbError(f"adb cannot list devices ({result.last_words}); try: adb kill-server, then again")
-        return parse_devices(result.out)
+        found = told_apart(parse_devices(result.out))
+        self._transports = {d.serial: d.transport for d in found if d.serial == d.port and d.transport}
+        return found
 
     def connect(self, address: str) -> None:
         """Joins a device that listens on the network, `host:port`. Raises `DeviceGone`."""
@@ -161,9 +176,24 @@ def parse_devices(text: str) -> tuple[Listed, ...]:
     for line in text.splitlines():
         match = re.match(rf"(.+?)\s+({known})(?=\s|$)(.*)", line) or re.match(r"(\S+)\s+([a-z]+)\b(.*)", line)
         if match and not line.startswith(("*", "List of devices", "adb ")):
-            model = re.search(r"\bmodel:(\S+)", match[3])
-            found.append(Listed(match[1], match[2], model[1] if model else ""))
+            facts = dict(re.findall(r"\b(model|usb|transport_id):(\S+)", match[3]))
+            port = f"usb:{facts['usb']}" if "usb" in facts else ""
+            found.append(Listed(match[1], match[2], facts.get("model", ""), port, facts.get("transport_id", "")))
     return tuple(found)
+
+
+NO_NUMBER = "(no serial number)"
+
+
+def told_apart(devices: Sequence[Listed]) -> tuple[Listed, ...]:
+    """The devices, those whose serial number is another's too, or none, called by their ports."""
+    numbers = [device.serial for device in devices]
+    named = []
+    for device in devices:
+        own = device.serial != NO_NUMBER and numbers.count(device.serial) == 1
+        port = device.port or (f"transport:{device.transport}" if device.transport else "")
+        named.append(device if own or not port else replace(device, serial=port, port=port))
+    return tuple(named)
 
 
 STATES = {

@@ -91,7 +91,8 @@ def facts_of(serial: str, properties: Mapping[str, str], cores: str) -> Facts:
 
     Its name is `android-`, the model and four hexadecimal digits of the serial number's hash: two phones of one model
     have two names, and the number itself is not in files that are given on. The number is the phone's own, the same
-    by cable and by network, where it tells it; else `serial`, adb's.
+    by cable and by network, where it tells it; else `serial`, adb's. One that shares its number with another, or has
+    none, is known by its port.
     """
 
     def first(*names: str) -> str:
@@ -101,6 +102,8 @@ def facts_of(serial: str, properties: Mapping[str, str], cores: str) -> Facts:
     maker = first("ro.soc.manufacturer", "ro.product.manufacturer", "ro.product.brand")
     soc = first("ro.soc.model", "ro.board.platform", "ro.hardware")
     number = first("ro.serialno", "ro.boot.serialno") or serial
+    if re.match(r"(usb|transport):", serial):
+        number += serial
     digits = hashlib.sha256(number.encode()).hexdigest()[:4]
     words = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-") or "unknown"
     frequencies = parse_cores(cores, "cpuinfo_max_freq")

@@ -44,6 +44,9 @@ class Config:
     profile: bool = opt(False, "the times of operators too, in a run of its own")
     benchmark_model: Path | None = opt(None, "the benchmark_model program for the device, for that back end")
     benchmark_args: str = opt("", 'more flags for benchmark_model: --benchmark-args="--gpu_backend=cl"')
+    benchmark_libs: Path | None = opt(
+        None, "a folder of libraries that benchmark_model loads, an NPU's for example: brought to the device with it"
+    )
     require_full_delegation: bool = opt(False, "benchmark_model fails where a delegate leaves operators to the CPU")
     apk: Path | None = opt(None, "the app to install first, for the back end litert_app")
     adb: str | None = opt(None, "the adb program; found by itself unless given")

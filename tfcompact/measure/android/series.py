@@ -150,8 +150,17 @@ class Series:
             output=self.check,
             before=self.before.state if self.before else None,
             after=self.after.state if self.after else None,
-            affinity=self.where.pinning.mask,
+            affinity=self._affinity,
         )
+
+    @property
+    def _affinity(self) -> str:
+        """The mask that was in force where it is known, empty where it is that of all cores; else what was asked."""
+        in_force = self.outcomes[-1].affinity
+        if in_force is None:
+            return self.where.pinning.mask
+        mask, every = int(in_force, 16), (1 << self.where.device.cores) - 1
+        return "" if not self.where.pinning.mask and mask & every == every else f"{mask:x}"
 
     def _validity(self, wall_ms: tuple[float, ...]) -> dict[str, bool]:
         """What could mislead a reader of the row, and whether it was so."""

@@ -45,7 +45,8 @@ class Outcome:
     """What a back end found out. `log` is all that it said, `output` the raw bytes of the answer to `Job.image`.
 
     `delegate` is what really ran: another one than was asked for is a fallback, and `flags` say so
-    (`{"fell_back": true}`). Of an emulated device only `instructions`, of one inference, may be filled, and no time.
+    (`{"fell_back": true}`). `affinity` is the mask of cores that was in force, None where nobody looked. Of an
+    emulated device only `instructions`, of one inference, may be filled, and no time.
     """
 
     runtime: str
@@ -64,6 +65,7 @@ class Outcome:
     peak_memory_mb: float | None = None
     output: bytes | None = None
     instructions: int | None = None
+    affinity: str | None = None
     flags: dict[str, bool] = field(default_factory=dict)
 
     @property

@@ -6,11 +6,11 @@ The message is `BenchmarkResult` of `tflite/tools/benchmark/proto/benchmark_resu
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tfcompact.errors import UserError
 from tfcompact.measure.backends.benchmark_log import MIB_IN_MB
+from tfcompact.measure.backends.protocol_buffer import fields
 from tfcompact.records.measurement import ColdStart, Summary
 
 
@@ -27,8 +27,8 @@ class ResultFile:
 def read_result_file(content: bytes) -> ResultFile:
     """The result file's numbers. Raises `UserError` where it is not one, or is cut off."""
     try:
-        parts = {number: value for number, value in _message(content) if isinstance(value, bytes)}
-        latency, memory, misc = (dict(_message(parts.get(number, b""))) for number in (2, 3, 4))
+        parts = {number: value for number, value in fields(content) if isinstance(value, bytes)}
+        latency, memory, misc = (dict(fields(parts.get(number, b""))) for number in (2, 3, 4))
     except (struct.error, IndexError, ValueError):
         raise UserError("benchmark_model's result file is damaged or of another kind; run it again") from None
     if 2 not in parts:
@@ -47,39 +47,3 @@ def read_result_file(content: bytes) -> ResultFile:
     peak = number(memory, 3)
     held = peak * MIB_IN_MB if peak else None
     return ResultFile(summary, ColdStart(None, ms(8), ms(9)), int(warmup or 0), held)
-
-
-def _message(content: bytes) -> Iterator[tuple[int, int | float | bytes]]:
-    """The fields of a protocol buffer: number, and an integer, a float or the bytes of a string or message."""
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        match tag & 7:
-            case 0:
-                value, at = _varint(content, at)
-                yield tag >> 3, value
-            case 1:
-                yield tag >> 3, struct.unpack_from("<d", content, at)[0]
-                at += 8
-            case 2:
-                length, at = _varint(content, at)
-                if at + length > len(content):
-                    raise ValueError("cut off")
-                yield tag >> 3, content[at : at + length]
-                at += length
-            case 5:
-                yield tag >> 3, struct.unpack_from("<f", content, at)[0]
-                at += 4
-            case kind:
-                raise ValueError(f"wire type {kind}")
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
-        if not byte & 128:
-            return value, at
-        if shift > 63:
-            raise ValueError("a varint of more than ten bytes")

@@ -128,13 +128,17 @@ def _added(a: Delegation, b: Delegation) -> Delegation:
     )
 
 
-def judged(asked: str, delegations: list[Delegation]) -> tuple[str, Delegation | None, dict[str, bool]]:
+def judged(
+    asked: str, logged: list[Delegation], nodes: list[Delegation] | None = None
+) -> tuple[str, Delegation | None, dict[str, bool]]:
     """What really ran, what it took of the graph, and the flags of a row: for the delegate `asked` and a log's proof.
 
-    A delegate that took nothing is a fallback to XNNPACK where that took over, else to the built-in kernels. A log
-    that is silent about XNNPACK proves nothing, since the runtime applies it without a word in some builds. Raises
-    `UserError` where the log names a delegate that was not asked for: the row would be another's.
+    `nodes` is what a file about the nodes says, where there is one: it names every delegate, and fills what the log
+    leaves open. A delegate that took nothing is a fallback to XNNPACK where that took over, else to the built-in
+    kernels. A log alone that is silent about XNNPACK proves nothing, since some builds apply it without a word.
+    Raises `UserError` where a delegate ran that was not asked for: the row would be another's.
     """
+    delegations = _joined(logged, nodes or [])
     strangers = [d.delegate for d in delegations if d.delegate not in (asked, *UNASKED) and d.replaced != 0]
     if strangers:
         raise UserError(
@@ -146,7 +150,7 @@ def judged(asked: str, delegations: list[Delegation]) -> tuple[str, Delegation |
         took = by_name.get("xnnpack")
         return ("xnnpack", took, {"fell_back": True}) if took else ("builtin", None, {"fell_back": False})
     took = by_name.get(asked)
-    if took is None and asked == "xnnpack":
+    if took is None and asked == "xnnpack" and nodes is None:
         return asked, None, {"fell_back": False, "delegation_unproven": True}
     if took is None or took.replaced == 0:
         ran = "xnnpack" if asked != "xnnpack" and "xnnpack" in by_name else "builtin"
@@ -155,3 +159,17 @@ def judged(asked: str, delegations: list[Delegation]) -> tuple[str, Delegation |
     if asked != "xnnpack":
         flags["partly_delegated"] = took.complete is False
     return asked, took, flags
+
+
+def _joined(logged: list[Delegation], nodes: list[Delegation]) -> list[Delegation]:
+    """What the log says of each delegate, filled where it is silent, and the delegates that it does not name."""
+    of_nodes = {found.delegate: found for found in nodes}
+    filled = [_filled(found, of_nodes.pop(found.delegate, None)) for found in logged]
+    return [*filled, *of_nodes.values()]
+
+
+def _filled(logged: Delegation, nodes: Delegation | None) -> Delegation:
+    if nodes is None or (logged.replaced is not None and logged.replaced != nodes.replaced):
+        return logged  # a vendor's own count is of the file's operators, not of what its compiler made of them
+    missing = ("replaced", "total", "pieces", "complete")
+    return replace(logged, **{name: getattr(nodes, name) for name in missing if getattr(logged, name) is None})

@@ -109,6 +109,12 @@ def ran(job: Job, profile: Mapping[str, Any]) -> Ran:
     )
 
 
+def _other_cores(asked: str, data: Mapping[str, Any]) -> bool:
+    """Whether the runs had other cores than those asked for, or others at the end than at the start."""
+    before, after = (int(data[key], 16) for key in ("cores_before", "cores"))
+    return before != after or bool(asked) and after != int(asked, 16)
+
+
 def outcome(
     job: Job,
     data: Mapping[str, Any],
@@ -120,10 +126,15 @@ def outcome(
 ) -> Outcome:
     """What the runner's two lines of JSON say: that of the timed runs, and that of the runs looked at.
 
-    Without the second nobody knows which kernels ran, and a flag says so; another, that there is no `output`.
+    Without the second nobody knows which kernels ran, and a flag says so; others, that there is no `output`, and that
+    the cores were not those asked for.
     """
     seen = ran(job, profile) if profile else Ran(job.delegate)
-    lost = {"profile_failed": profile is None, "answer_lost": output is None}
+    lost = {
+        "profile_failed": profile is None,
+        "answer_lost": output is None,
+        "other_cores": _other_cores(job.affinity, data),
+    }
     return Outcome(
         runtime=RUNTIME,
         delegate=seen.delegate,
@@ -139,5 +150,6 @@ def outcome(
         total_nodes=seen.total_nodes,
         peak_memory_mb=data["peak_memory_kb"] * 1024 / 1e6 if data["peak_memory_kb"] >= 0 else None,
         output=output,
+        affinity=data["cores"],
         flags=seen.flags | {name: True for name, raised in lost.items() if raised},
     )

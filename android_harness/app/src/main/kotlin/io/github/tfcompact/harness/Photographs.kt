@@ -40,12 +40,19 @@ object Photographs {
 
     /**
      * RGB of a bitmap, transparency on white, turned as EXIF's [orientation] says. The pixels are turned, and not the
-     * bitmap: Android draws none whose colours are not multiplied by their opacity.
+     * bitmap: Android draws none whose colours are not multiplied by their opacity. One in the GPU's memory
+     * (`Bitmap.Config.HARDWARE`) is copied, since it has no pixels to be read.
      */
-    fun pixels(bitmap: Bitmap, orientation: Int = ExifInterface.ORIENTATION_NORMAL): Pixels =
-        Pixels.upright(bitmap.width, bitmap.height, orientation) { y, row ->
-            bitmap.getPixels(row, 0, row.size, 0, y, row.size, 1)
+    fun pixels(bitmap: Bitmap, orientation: Int = ExifInterface.ORIENTATION_NORMAL): Pixels {
+        val readable = if (bitmap.config?.name == "HARDWARE") {
+            bitmap.copy(Bitmap.Config.ARGB_8888, false) ?: throw UserError("no memory to copy the photograph")
+        } else {
+            bitmap
         }
+        return Pixels.upright(readable.width, readable.height, orientation) { y, row ->
+            readable.getPixels(row, 0, row.size, 0, y, row.size, 1)
+        }
+    }
 
     /** A bitmap of pixels, to be shown. */
     fun bitmap(image: Pixels): Bitmap =
