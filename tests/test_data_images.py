@@ -149,7 +149,7 @@ def _header_only(side: int) -> bytes:
         (b"", "zero bytes"),
         (b"Dear diary, today", "text, not a picture"),
         (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC, AVIF or a film; convert it to JPEG"),
-        (b"II*\0" + b"\1" * 40, "TIFF; convert it"),
+        (b"II*\0" + b"\1" * 40, "TIFF or a camera's raw file; convert it"),
         (encoded(Image.fromarray(SCENE), "JPEG")[:-200], "truncated"),
         (encoded(Image.fromarray(SCENE), "PNG")[:-100], "truncated"),
         (encoded(Image.fromarray(SCENE), "JPEG")[:9], "truncated"),

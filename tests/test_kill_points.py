@@ -6,8 +6,6 @@ numbers and hashes left out. `--exhaustive` kills before every one of them, else
 
 from __future__ import annotations
 
-import hashlib
-import re
 import signal
 import subprocess
 import sys
@@ -15,14 +13,10 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from small_training import command, exported, leftovers, words
+
 SAMPLE = 2  # kill points of a run that is not exhaustive
-WORDS = (
-    *("train", "--model", "mobilenet_v1_0.25", "--data", "digits", "--px", "32", "--set"),
-    *("fit.epochs=1", "fit.epoch_images=128", "fit.validation_images=64", "fit.norm_batches=1"),
-    *("quantize.epochs=1", "quantize.epoch_images=64", "quantize.validation_images=64", "quantize.norm_batches=1"),
-    *("quantize.calibration_images=32", "export.images=32", "export.largest_loss=100", "export.least_agreement=0"),
-    *('export.formats=["uint8","float32"]', "measure.repeats=50", "measure.min_seconds=0", "measure.images=16"),
-)
 HOOK = """
 import os, re, signal, sys
 root, log, point = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -60,27 +54,11 @@ sys.exit(main())
 
 def train(folder: Path, point: int | None) -> subprocess.CompletedProcess[str]:
     """Runs the command; with a `point` it is killed before that operation, with -1 all of them are listed."""
-    words = [*WORDS[:7], "--runs", str(folder / "runs"), *WORDS[7:]]
-    command = [sys.executable, "-m", "tfcompact", *words]
+    called = command(folder)
     if point is not None:
-        command = [sys.executable, "-c", HOOK, str(folder), str(folder.parent / "operations"), str(point), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def exported(folder: Path) -> dict[str, str]:
-    """The sha256 of every exported file, without which run it is in."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted((folder / "runs").glob("*/export-*/model.*.tflite"))
-    }
-
-
-def leftovers(folder: Path) -> list[str]:
-    """What a finished training must not leave."""
-    found = [
-        path for path in (folder / "runs").rglob("*") if re.search(r"\.tmp$|\.partial$|^\.lock$|^scratch$", path.name)
-    ]
-    return [str(path.relative_to(folder)) for path in found if "/cache/" not in str(path)]
+        hooked = [HOOK, str(folder), str(folder.parent / "operations"), str(point)]
+        called = [sys.executable, "-c", *hooked, *words(folder)]
+    return subprocess.run(called, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow

@@ -140,6 +140,25 @@ def test_a_state_dict_of_another_library(tmp_path: Path) -> None:
     assert same(body_and_head(replaced)[0], body_and_head(original)[0])
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda a: a | {"features.0.0.weight": a["features.0.0.weight"] * np.float32("nan")},
+            "layer stem holds infi",
+        ),
+        (lambda a: a | {"features.0.0.weight": a["features.0.0.weight"][:16]}, r"layer stem takes \(3, 3, 3, 32\)"),
+        (lambda a: a | {"features.18.1.running_var": a["features.18.1.running_var"] + np.float32("inf")}, "infinite"),
+    ],
+    ids=["NaN", "another width", "infinite"],
+)
+def test_weights_that_do_not_fit_or_are_no_numbers_are_refused_by_name(damage, words: str, tmp_path: Path) -> None:
+    save_file(damage(torch_state("mobilenet_v2")[0]), tmp_path / "net.safetensors")
+    found = pretrained.find(models.spec("mobilenet_v2"), str(tmp_path / "net.safetensors"))
+    with pytest.raises(UserError, match=rf"^net.safetensors \(torchvision mobilenet_v2\): .*{words}"):
+        found.start(models.build("mobilenet_v2", px=PX), FLOWERS)
+
+
 @pytest.mark.parametrize("head", ["none", "of other classes"])
 def test_a_state_dict_may_have_any_head_where_it_is_replaced(head: str, tmp_path: Path) -> None:
     arrays, original = torch_state("mobilenet_v2", 1000 if head == "none" else 7)

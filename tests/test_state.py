@@ -171,6 +171,25 @@ def test_text_is_one_line(tmp_path: Path) -> None:
             state_dict.read(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>Virus scan warning", "a web page in its place"),
+        (b"\x1f\x8b\x08" + bytes(40), "packed by gzip"),
+        (b"", "it is empty"),
+        (b"\x08\x07\x12\x07pytorch" + bytes(40), "net.pth: not a file of weights"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "net.pth: not a file of weights"),
+    ],
+    ids=["LFS", "web page", "gzip", "empty", "ONNX", "TFLite"],
+)
+def test_what_lies_in_the_place_of_weights_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "net.pth").write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        state_dict.read(tmp_path / "net.pth")
+    assert "\n" not in str(caught.value)
+
+
 def checkpoint(content, storages, path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("net/data.pkl", pickled(content))

@@ -15,22 +15,16 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from tfcompact.data.collection import Collection
+from tfcompact.data.folder_names import SYSTEM_FILES, alike, hidden, in_a_line, split_of
 from tfcompact.data.image_files import SUFFIXES, escape
 from tfcompact.data.images import Pixels, decode
 from tfcompact.data.splits import Split
 from tfcompact.data.verified import Seen, scan, sha256
 from tfcompact.errors import UnreadableImage, UserError
 
-SPLIT_FOLDERS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""What the folder of a split may be called, in small letters or not."""
 DEEPEST = 3  # folders below the one that was given in which one that would do is looked for
 LAYOUT = "one folder per class: CLASS/*.jpg"
 SKIP = "remove it, or pass --skip-unreadable"
-SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def open_folder(
@@ -56,7 +50,7 @@ def open_folder(
         classes=tuple(name_of(folder) for folder in classes),
         labels=[classes.index(found.files[path][0]) for path, _ in good],
         given=tuple(found.files[path][1] for path, _ in good),
-        notes=(*found.notes, *remarks),
+        notes=(*found.notes, *_alike(classes), *remarks),
     )
 
 
@@ -167,23 +161,24 @@ class _Found:
 
     def _split_folders(self, folders: dict[str, Path]) -> list[tuple[Path, Split | None]]:
         """The split folders, or nothing where `train` is missing or is itself a class full of images."""
-        named = {name: path for name, path in folders.items() if name.lower() in SPLIT_FOLDERS}
-        train = next((path for name, path in named.items() if SPLIT_FOLDERS[name.lower()] == "train"), None)
+        named = {name: split for name in folders if (split := split_of(name))}
+        train = next((folders[name] for name, split in named.items() if split == "train"), None)
         if train is None:
             return []
         if _images_in(train):
-            if len(folders) == len(named) > 1 and not any(self._folders(train)):
+            if len(named) > 1 and not any(self._folders(train)):
                 raise UserError(
                     f"{escape(train.parent)} has its images in {train.name}/ itself, so nothing says of which class "
                     f"each is; put them in {train.name}/CLASS/"
                 )
             return []
         found = []
-        for name, path in sorted(named.items()):
+        for name, split in sorted(named.items()):
+            path = folders[name]
             if loose := [] if self._folders(path) else _images_in(path):
                 self.notes.append(f"not read: {len(loose)} images in {escape(path)} itself, which are of no class")
             else:
-                found.append((path, SPLIT_FOLDERS[name.lower()]))
+                found.append((path, split))
         self.splits = [split for _, split in found]
         if strange := sorted(set(folders) - set(named)):
             raise UserError(
@@ -200,7 +195,7 @@ class _Found:
         name = unicodedata.normalize("NFC", folder.name)
         self.by_folder[name] += 0
         with os.scandir(folder) as entries:
-            shown = sorted((entry for entry in entries if not _hidden(entry.name)), key=lambda entry: entry.name)
+            shown = sorted((entry for entry in entries if not hidden(entry.name)), key=lambda entry: entry.name)
         for entry in shown:  # not as paths, each of which would be asked for anew: there may be a million
             suffix = PurePath(entry.name).suffix.lower()
             if entry.is_dir(follow_symlinks=False):
@@ -216,11 +211,15 @@ def _check_layout(root: Path, found: _Found) -> None:
     """Raises `UserError` for a folder without images, or with a class without: with another that would do, if any."""
     empty = [path for path in _plain_folders(root) if not found.by_folder[unicodedata.normalize("NFC", path.name)]]
     if better := _better(empty):
-        more = f" (and {len(better) - 1} more)" if len(better) > 1 else ""
-        raise UserError(
-            f"{escape(root)} has its class folders one level down; give the folder they are in: "
-            f"--data {shlex.quote(str(better[0]))}{more}"
-        )
+        _Found(better[0])  # says so itself where it would not do either
+        give = f"--data {shlex.quote(str(better[0]))}"
+        if len(better) > 1:
+            inside = escape(min(path.name for path in _plain_folders(better[0])))
+            raise UserError(
+                f"{escape(better[0])} and {len(better) - 1} more hold folders ({inside}/ for one), not images; put "
+                f"the images of a class into its folder itself, or give the folder whose folders are classes: {give}"
+            )
+        raise UserError(f"{escape(root)} has its class folders one level down; give the folder they are in: {give}")
     if not found.files:
         raise UserError(f"{escape(root)} has no images{found.remark}; put them in {LAYOUT}")
     name = min(name for name, count in found.by_folder.items() if not count)
@@ -260,14 +259,9 @@ def _some(paths: Sequence[Path], shown: int = 3) -> str:
     return ", ".join(escape(path) for path in paths[:shown]) + more
 
 
-def _in_a_line(character: str) -> bool:
-    """Whether a label file can hold it: one name a line, in UTF-8."""
-    return unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
-
-
 def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
     """Raises `UserError` for a name that is no line, a class that has no image in a split, and for a single class."""
-    if odd := [name for name in classes if not all(map(_in_a_line, name))]:
+    if odd := [name for name in classes if not all(map(in_a_line, name))]:
         raise UserError(f"class folder {odd[0]!r} has a control character in its name; rename it")
     if len(classes) < 2:
         raise UserError(
@@ -279,14 +273,20 @@ def _check_classes(root: Path, classes: list[str], found: _Found) -> None:
             raise UserError(f"class {missing[0]!r} has no {split} image in {escape(root)}; every split needs one")
 
 
+def _alike(classes: Sequence[str]) -> list[str]:
+    """A remark on class names that look the same."""
+    pairs = alike(classes)
+    more = f" (and {len(pairs) - 1} more such)" if len(pairs) > 1 else ""
+    return [
+        f"classes {first!r} and {second!r} differ in case, spaces or what is not seen alone{more}; if they are one, "
+        "put their images into one folder"
+        for first, second in pairs[:1]
+    ]
+
+
 def _entries(folder: Path) -> Iterator[Path]:
     """Everything in a folder that is not hidden, in the order of names."""
-    return (path for path in sorted(folder.iterdir()) if not _hidden(path.name))
-
-
-def _hidden(name: str) -> bool:
-    """Whether a file or folder of that name is not shown, or only one system knows what it is."""
-    return name.startswith((".", "__MACOSX"))
+    return (path for path in sorted(folder.iterdir()) if not hidden(path.name))
 
 
 def _leads_back(link: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import re
 import stat
 import unicodedata
 import warnings
@@ -188,14 +189,28 @@ FILLER = bytes(range(1, 255)) * 64 + END
 LAST_ROWS, LAST_SHARE = 16, 0.1  # rows of pixels that one row of a JPEG's blocks covers at most, and of a small one
 
 
+OTHER_KINDS = {
+    "....ftyp": "HEIC, AVIF or a film; convert it to JPEG",
+    "(II\\*\0|MM\0\\*)": "TIFF or a camera's raw file; convert it to PNG or JPEG",
+    "\0\0\0\x0cjP  |\xff\x4f\xff\x51": "JPEG 2000; convert it to JPEG",
+    "\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL; convert it to JPEG",
+    "8BPS": "a Photoshop document; convert it to PNG or JPEG",
+    "%PDF-": "a PDF document, not a picture",
+    "\x1f\x8b|PK\x03\x04|Rar!|7z\xbc\xaf": "an archive; unpack it",
+    "version https://git-lfs": "a pointer of Git LFS in the picture's place; fetch it: git lfs pull",
+    r"\s*<(!doctype html|html)": "a web page in the picture's place; download it again",
+    r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg": "SVG, a drawing; convert it to PNG",
+}
+"""First bytes, as a pattern of characters of one byte, and what they are of."""
+
+
 def _what_else(data: bytes) -> str:
     """What the bytes are instead of an image, as a reason."""
     if not any(data):
         return "nothing but zero bytes; copy it again"
-    if data[4:8] == b"ftyp":
-        return "HEIC, AVIF or a film; convert it to JPEG"
-    if data[:4] in (b"II*\0", b"MM\0*"):
-        return "TIFF; convert it to PNG or JPEG"
+    for first, kind in OTHER_KINDS.items():
+        if re.match(first, data[:512].decode("latin-1"), re.DOTALL | re.IGNORECASE):
+            return kind
     with contextlib.suppress(UnicodeDecodeError):
         data[:64].decode("ascii")
         return "text, not a picture"

@@ -16,7 +16,8 @@ from urllib.parse import quote, unquote
 
 from tfcompact.data.bundled import SETS, answers
 from tfcompact.data.collection import Collection
-from tfcompact.data.folders import SPLIT_FOLDERS, open_folder
+from tfcompact.data.folder_names import SPLIT_FOLDERS
+from tfcompact.data.folders import open_folder
 from tfcompact.errors import UnknownName, UserError
 from tfcompact.frameworks import tensorflow_datasets
 

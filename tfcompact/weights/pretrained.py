@@ -17,21 +17,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from tfcompact.data import imagenet
 from tfcompact.errors import UserError
-from tfcompact.frameworks import Inputs, Layer, Model, Tensor, keras
+from tfcompact.frameworks import Inputs, Layer, Model, Tensor
 from tfcompact.models import Spec, built
 from tfcompact.models.spec import TorchWeights
 from tfcompact.networks import rewrite
 from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
 from tfcompact.weights import keras_file, saved, state_dict, transfer
+from tfcompact.weights.downloads import IMAGENET, downloaded
 
-IMAGENET = "imagenet"
 SHOWN_KEYS = 6  # of a state dict that does not fit
 
 
@@ -50,8 +52,21 @@ class Pretrained:
     fill: Callable[[Model, bool], Model]
 
     def start(self, model: Model, classes: tuple[str, ...]) -> Model:
-        """A copy of `model`, fresh, for `classes`, with these weights."""
-        return self.fill(model, self.keeps_head(classes))
+        """A copy of `model`, fresh, for `classes`, with these weights.
+
+        Raises `UserError` where they do not fit, and where some are no finite numbers.
+        """
+        try:
+            network = self.fill(model, self.keeps_head(classes))
+        except UserError as error:
+            raise UserError(f"{self.label}: {error}") from None
+        for layer in network.layers:
+            if not all(np.isfinite(array).all() for array in layer.get_weights()):
+                raise UserError(
+                    f"{self.label}: layer {layer.name} holds infinite weights, or some that are no numbers; its "
+                    "training diverged: take a checkpoint from before"
+                )
+        return network
 
     def keeps_head(self, classes: tuple[str, ...]) -> bool:
         """Whether the classifier itself is taken over: where the classes are known to be the same."""
@@ -85,7 +100,7 @@ def _imagenet(spec: Spec) -> Pretrained:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return _package(spec)
     if spec.keras and spec.classes == 1000:
-        return _keras(spec, _download(spec))
+        return _keras(spec, downloaded(spec, _files(spec)))
     if spec.packaged:
         raise UserError(
             f"the ImageNet weights of {spec.name} come with the Python package {spec.packaged.package}, which is not "
@@ -245,51 +260,6 @@ def transplant(full: Model, model: Model, keep_head: bool) -> Model:
             raise UserError(f"layer {layer.name} takes weights of shapes {wanted}, not {found}")
         layer.set_weights(arrays)
     return model
-
-
-def _download(spec: Spec) -> Path:
-    """The file that tf_keras.applications fetches for its network, from Keras' own cache if it is there.
-
-    Keras knows most files' checksums and refuses others; the sha256 of what came is recorded with the run.
-    """
-    source = spec.keras
-    assert source is not None
-    made = getattr(keras.applications, source.application)
-    with _watching_downloads() as files:
-        try:
-            made(weights=IMAGENET, classifier_activation=None, **source.options)
-        except Exception as error:  # every module of Keras has errors of its own for a server that does not answer
-            if files:
-                raise
-            reason = str(error).splitlines()[0].rpartition(" -- ")[2] if str(error) else type(error).__name__
-            raise UserError(
-                f"the ImageNet weights of {spec.name} could not be downloaded ({reason}); fetch them on a machine "
-                "with the internet and give --weights FILE"
-                + (f", or {_files(spec).removeprefix('give ')}" if spec.torch else "")
-            ) from None
-    if not files:
-        raise UserError(f"tf_keras.applications has no ImageNet weights for {spec.name}; {_files(spec)}")
-    return files[-1]
-
-
-@contextlib.contextmanager
-def _watching_downloads() -> Iterator[list[Path]]:
-    """The list of files that Keras fetches, or finds in its cache, within the block."""
-    from tf_keras.src.utils import data_utils  # type: ignore[import-untyped]
-
-    original = data_utils.get_file
-    found: list[Path] = []
-
-    def get_file(*args: object, **kwargs: object) -> str:
-        path: str = original(*args, **kwargs)
-        found.append(Path(path))
-        return path
-
-    data_utils.get_file = get_file
-    try:
-        yield found
-    finally:
-        data_utils.get_file = original
 
 
 def _sha256(path: Path) -> str:

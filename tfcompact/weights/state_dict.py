@@ -43,6 +43,14 @@ SAFE_DTYPES = {
 }
 
 
+OTHER_KINDS = {
+    b"version": "a pointer of Git LFS in its place (git lfs pull fetches it), ",
+    b"<": "a web page in its place (download it again), ",
+    b"\x1f\x8b": "packed by gzip (unpack it), ",
+}
+"""First bytes of what lies in the place of weights, and what to do."""
+
+
 def read(path: Path) -> State:
     """The arrays in `path` by name, kernels in PyTorch's layout `[out, in, h, w]`.
 
@@ -59,7 +67,9 @@ def read(path: Path) -> State:
                 return _safe(stream.read())
             if start.startswith(pickle.PROTO):
                 return _pickles(stream)
-            raise UserError("not a file of weights: HDF5 of Keras, safetensors, or what torch.save writes")
+            kind = next((kind for first, kind in OTHER_KINDS.items() if start.startswith(first)), "")
+            kind = kind or ("it is empty; " if not start else "")
+            raise UserError(f"{kind}not a file of weights: HDF5 of Keras, safetensors, or what torch.save writes")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except OSError as error:
@@ -141,7 +151,7 @@ def _tensors(content: Pickled, strangers: list[str]) -> State:
     while isinstance(content, dict) and (holder := next((k for k in HOLDERS if _holds(content.get(k))), None)):
         content = content[holder]
     if not _holds(content):
-        asked = f"; it asks for {strangers[0]}, which was not run" if strangers else ""
+        asked = f"; it asks for {strangers[0]}, which was not run: save its state_dict() instead" if strangers else ""
         raise UserError(f"it is not a state dict: names with tensors{asked}")
     views = {str(name): value for name, value in content.items() if isinstance(value, TensorView)}
     storages = {id(view.storage): len(view.storage.values) for view in views.values()}
