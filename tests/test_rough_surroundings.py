@@ -123,7 +123,7 @@ def test_a_limit_of_file_sizes(calm, tmp_path, capsys, request) -> None:
 
 
 def test_two_at_once(calm, tmp_path, capsys, request) -> None:
-    """The same command twice, the second some seconds later, with one runs folder and one cache, while others look."""
+    """The same command twice, the second some seconds later, with one runs folder and one cache; others look on."""
     offsets = [0.0, 1.5, 4.0, 6.0, 8.0, 10.0, 12.0] if request.config.getoption("--exhaustive") else [0.0, 7.0]
     bad = []
     for offset in offsets:

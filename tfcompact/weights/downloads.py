@@ -16,8 +16,8 @@ IMAGENET = "imagenet"
 def downloaded(spec: Spec, advice: str) -> Path:
     """The file that tf_keras.applications fetches for its network, from Keras' own cache if it is there.
 
-    `advice` says which files would do instead, for an error. Keras knows most files' checksums and refuses others; the
-    sha256 of what came is recorded with the run.
+    `advice` says which files would do instead, for an error. Keras knows most files' checksums and refuses others;
+    the sha256 of what came is recorded with the run.
     """
     source = spec.keras
     assert source is not None
