@@ -45,7 +45,7 @@ PACKAGES = (
     Package(
         "compress",
         "ways to make a network smaller, a package each",
-        ("records", "models", "networks"),
+        ("records", "models", "networks", "training"),
         light=False,
     ),
     Package(

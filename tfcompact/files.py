@@ -73,6 +73,14 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.generic]]) -> N
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
+def write_array(path: Path, array: npt.NDArray[np.generic]) -> None:
+    """Replaces the .npy file by an array; numpy's own way loses the reason where a disk is full."""
+    array = np.ascontiguousarray(array)
+    with replaced(path) as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
+        stream.write(array.data)
+
+
 def sweep(directory: Path) -> None:
     """Removes what killed writers left below a directory that no other process writes to."""
     for left in directory.rglob(".*.tmp"):

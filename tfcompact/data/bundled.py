@@ -29,6 +29,7 @@ from tfcompact.data.images import Pixels
 from tfcompact.data.splits import Split
 from tfcompact.data.verified import sha256
 from tfcompact.errors import UserError
+from tfcompact.files import write_array
 from tfcompact.frameworks import keras
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
@@ -101,8 +102,8 @@ def _keep(arrays: Arrays, folder: Path) -> None:
         whole = Path(temporary) / "whole"
         whole.mkdir()
         for split, (images, labels) in arrays.items():
-            np.save(whole / f"{split}-images.npy", images)
-            np.save(whole / f"{split}-labels.npy", np.asarray(labels).reshape(-1))
+            write_array(whole / f"{split}-images.npy", images)
+            write_array(whole / f"{split}-labels.npy", np.asarray(labels).reshape(-1))
         # Where another process was faster, its directory holds the same.
         with contextlib.suppress(OSError):
             whole.rename(folder)

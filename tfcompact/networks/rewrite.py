@@ -7,7 +7,7 @@ module walks Keras' nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -119,6 +119,23 @@ def layer_of(x: Tensor) -> Layer:
 def output_names(model: Model) -> set[str]:
     """The names of the layers whose outputs are the model's."""
     return {layer_of(t).name for t in model.outputs}
+
+
+Value = TypeVar("Value")
+
+
+def interpreted(model: Model, step: Callable[[Layer, list[Value]], Value]) -> list[Value]:
+    """What the outputs of `model` are where a tensor is some other thing than numbers.
+
+    `step(layer, values)` gives the value of a layer's output from those of its inputs, an input layer's from none. A
+    layer that is used twice is asked twice. Every layer must have one output.
+    """
+    of: dict[int, Value] = {}  # id of a tensor -> its value
+    for node in _nodes(model):
+        value = step(node.layer, [of[id(t)] for t in tf.nest.flatten(node.keras_inputs)])
+        for tensor in tf.nest.flatten(node.outputs):
+            of[id(tensor)] = value
+    return [of[id(t)] for t in model.outputs]
 
 
 def tensors(model: Model, names: Sequence[str]) -> Model:

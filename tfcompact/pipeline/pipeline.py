@@ -64,7 +64,7 @@ class Pipeline:
             inputs["weights"] = {"from": weights.label, "sha256": weights.sha256}
         if loads := {asked: self._find(asked).name for asked in stage.loads(config)}:
             inputs["loads"] = loads
-        if stage.prices:
+        if prices := stage.prices(config):
             inputs["table"] = self._table.identity
 
         def make(directory: Path) -> None:
@@ -78,7 +78,7 @@ class Pipeline:
                 directory=directory,
                 console=self.console,
                 load=self._loaded,
-                price=self._table.price if stage.prices else no_prices,
+                price=self._table.price if prices else no_prices,
             )
             result, notes = self._made(stage, config, context, before, weights, seen)
             _save(result, directory / "model.h5")

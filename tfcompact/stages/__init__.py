@@ -11,6 +11,7 @@ from tfcompact.stages.contract import Entry, Stage
 
 STAGES: tuple[Entry, ...] = (
     Entry("fit", "Train a network, or go on with a training that was interrupted", "tfcompact.stages.fit"),
+    Entry("prune", "Remove channels, which makes a network smaller and faster, or weights", "tfcompact.stages.prune"),
     Entry(
         "quantize",
         "Quantization-aware training of a float network; --epochs 0 is post-training quantization",

@@ -39,6 +39,10 @@ def _no_weights(config: object) -> str | None:
     return None
 
 
+def _no_prices(config: object) -> bool:
+    return False
+
+
 def _no_runs(config: object) -> tuple[str, ...]:
     return ()
 
@@ -55,8 +59,8 @@ class Stage(Generic[C]):
     did not make itself. With `starts_new` it starts from a freshly built network unless a parent is named, and
     `weights(config)` says which published weights that one gets, if any. `gives` is the kind of its result.
     `normalization` turns what the parent saw of a pixel into what the result sees. `loads(config)` are other finished
-    runs that it will ask `context.load` for, a teacher's for example; `prices` says that it will ask `context.price`.
-    `summary(config)` is one line for the model card.
+    runs that it will ask `context.load` for, a teacher's for example; `prices(config)` says whether it will ask
+    `context.price`. `summary(config)` is one line for the model card.
     """
 
     config: type[C]
@@ -65,7 +69,7 @@ class Stage(Generic[C]):
     takes: tuple[Kind, ...]
     gives: Kind
     starts_new: bool = False
-    prices: bool = False
+    prices: Callable[[C], bool] = _no_prices
     normalization: Callable[[Normalization], Normalization] = _as_it_comes
     weights: Callable[[C], str | None] = _no_weights
     loads: Callable[[C], tuple[str, ...]] = _no_runs

@@ -60,7 +60,9 @@ class State:
     def best_accuracy(self) -> float:
         """The highest validation accuracy so far; below all where there is none yet."""
         started = [] if self.started_at is None else [self.started_at]
-        return max([*started, *(row["validation_accuracy"] for row in self.rows)], default=-1.0)
+        return max(
+            [*started, *(row["validation_accuracy"] for row in self.rows if row.get("kept", 1.0))], default=-1.0
+        )
 
     def start(self, accuracy: float) -> None:
         """Makes the weights of now, of this validation accuracy, the best so far."""
@@ -68,9 +70,16 @@ class State:
 
     def finish(self, row: dict[str, float]) -> None:
         """Records an epoch; to be called with the averaged weights in the network, kept if they are the best."""
-        if row["validation_accuracy"] > self.best_accuracy:
+        if self._may_be_kept() and row["validation_accuracy"] > self.best_accuracy:
             self.best = self.trainer.network.get_weights()
+        elif not self._may_be_kept():
+            row["kept"] = 0.0
         self.rows.append(row)
+
+    def _may_be_kept(self) -> bool:
+        """Whether every hook agrees that the weights of now are what it is for."""
+        steps = int(self.trainer.optimizer.iterations.numpy())
+        return all(hook.settled(steps) for hook in self.trainer.hooks)
 
     def write(self) -> None:
         """Replaces the checkpoint file, of which there is one: the chief's."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tfcompact.frameworks import tf
+from tfcompact.networks import rewrite
 
 
 class Step(NamedTuple):
@@ -65,6 +66,10 @@ class Hook:
     def after_step(self, iterations: Any) -> None:
         """What is to be done after the optimizer's step; `iterations` is how many it has taken."""
 
+    def settled(self, iterations: int) -> bool:
+        """Whether the weights after so many steps may be what a training gives: masks that still grow say no."""
+        return True
+
 
 class AuxiliaryHead(Hook):
     """One of a network's outputs after its first, whose loss counts `weight` (GoogLeNet, arXiv:1409.4842, section 5,
@@ -97,3 +102,9 @@ class SoftLabels(Hook):
         """The losses `[n]`, `share` of them the cross-entropy with the teacher's probabilities."""
         soft = tf.nn.softmax_cross_entropy_with_logits(step.prepared, step.outputs[0])
         return (1 - self.share) * losses + self.share * soft
+
+
+def of_a_tuning(parent: Any, network: Any, aux_weight: float, share: float) -> list[Hook]:
+    """What the training of a changed copy of `parent` needs: the parent as a teacher of that share, and its heads."""
+    teachers: list[Hook] = [SoftLabels(rewrite.inference(parent), share)] if share else []
+    return [*teachers, *(AuxiliaryHead(i, aux_weight) for i in range(1, len(network.outputs)))]

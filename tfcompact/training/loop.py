@@ -94,7 +94,8 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     network.set_weights(state.best)
     evaluate = evaluator(network)
     best = state.best_accuracy
-    candidates = [(0, state.started_at), *((int(r["epoch"]), r["validation_accuracy"]) for r in state.rows)]
+    rows = [row for row in state.rows if row.get("kept", 1.0)]
+    candidates = [(0, state.started_at), *((int(r["epoch"]), r["validation_accuracy"]) for r in rows)]
     notes = {
         "epochs": state.epoch,
         "best_epoch": next(epoch for epoch, accuracy in candidates if accuracy == best),

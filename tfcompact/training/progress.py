@@ -103,7 +103,7 @@ class Log:
     def add(self, row: dict[str, float]) -> None:
         self.rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self.rows)
         files.write_text(self.csv, text.getvalue())
@@ -118,9 +118,9 @@ class Log:
 
 def stalled(rows: list[dict[str, float]], patience: int) -> bool:
     """Whether the last `patience` epochs brought no better validation accuracy."""
-    if not patience or len(rows) <= patience:
+    values = [row["validation_accuracy"] for row in rows if row.get("kept", 1.0)]
+    if not patience or len(values) <= patience:
         return False
-    values = [row["validation_accuracy"] for row in rows]
     return max(values[-patience:]) <= max(values[:-patience])
 
 

@@ -8,6 +8,7 @@ networks are made of: classes by a list, arrays that are stored in the file, var
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import warnings
@@ -17,6 +18,7 @@ from typing import Any
 
 import h5py  # type: ignore[import-untyped]
 
+from tfcompact import files
 from tfcompact.errors import UserError
 from tfcompact.frameworks import Model, keras, tf
 from tfcompact.runs.store import Run
@@ -38,10 +40,16 @@ SPARE = 1024  # variables that no array fills, such as counters, may have as man
 
 
 def save(model: Model, path: Path) -> None:
-    """Writes `model` as HDF5, since quantization-aware networks do not come back from the `.keras` format."""
+    """Writes `model` as HDF5, since quantization-aware networks do not come back from the `.keras` format.
+
+    The file is made in memory: where a disk is full, the HDF5 library may end the process.
+    """
+    content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="You are saving your model as an HDF5 file")
-        model.save(path, save_format="h5", include_optimizer=False)
+        with h5py.File(content, "w") as file:
+            model.save(file, save_format="h5", include_optimizer=False)
+    files.write_bytes(path, content.getvalue())
 
 
 def of_run(run: Run) -> Model:

@@ -1,0 +1,1 @@
+"""Structured pruning: networks with fewer channels."""

@@ -1,0 +1,1 @@
+"""Unstructured pruning: networks of the same size with zeros in them."""
