@@ -32,9 +32,11 @@ class Config(Training):
 def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A trained copy of `model`, with the weights of the best validation accuracy, and what became of it.
 
-    Auxiliary heads, which have their weight in the architecture's `aux_weight`, are trained and kept. Raises
+    Auxiliary heads, which have their weight in the architecture's `aux_weight`, are trained and kept, and so are the
+    zeros of a network that was pruned. Raises
     `UserError` where the loss stops being a number, and for gates in a network that has them.
     """
+    from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks.squeeze_excite import with_squeeze_excite
     from tfcompact.training import loop
     from tfcompact.training.hooks import AuxiliaryHead
@@ -45,7 +47,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     policy = policy_for(config.precision)
     network = with_precision(model, policy)
     heads = [AuxiliaryHead(i, context.spec.aux_weight or 0.0) for i in range(1, len(network.outputs))]
-    notes = loop.train(network, config, context, hooks=heads)
+    notes = loop.train(network, config, context, hooks=[*heads, *kept_zeros(kernels_of(network))])
     return with_precision(network, "float32"), notes | {"precision": policy}
 
 

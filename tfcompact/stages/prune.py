@@ -83,6 +83,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
     from tfcompact.compress.channels.atoms import channels
     from tfcompact.compress.channels.importance import importance
     from tfcompact.compress.channels.slicing import smaller, widths
+    from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
     from tfcompact.training.hooks import of_a_tuning
@@ -129,7 +130,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
         }
         if config.epochs:
             share = dataclasses.replace(config, epochs=_epochs(config, turn))
-            hooks = of_a_tuning(model, network, heads, config.distill)
+            hooks = [*of_a_tuning(model, network, heads, config.distill), *kept_zeros(kernels_of(network))]
             notes |= loop.train(network, share, part, hooks=hooks, from_start=True)
         else:
             notes["validation_accuracy"] = accuracy
@@ -233,15 +234,16 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
     layers = maskable(network)
     if not layers:
         raise UserError(f"{model.name} has no kernel that may have zeros: only depthwise ones, and the first")
+    kernels = [layer.kernel for layer in layers]
     steps = config.epochs * context.data.steps_per_epoch(config.batch, config.epoch_images)
     if config.structure == "2:4":
-        masks = Masks(layers, [block_mask(layer.kernel.numpy()) for layer in layers])
+        masks = Masks(kernels, [block_mask(layer.kernel.numpy()) for layer in layers])
     elif config.epochs:
         if steps < 2:
             raise UserError("magnitude pruning needs two steps or more to let sparsity rise; give more --epochs")
-        masks = Masks(layers, final=config.sparsity, steps=steps)
+        masks = Masks(kernels, final=config.sparsity, steps=steps)
     else:
-        masks = Masks(layers, [magnitude_mask(layer.kernel, config.sparsity).numpy() for layer in layers])
+        masks = Masks(kernels, [magnitude_mask(layer.kernel, config.sparsity).numpy() for layer in layers])
     if not masks.last:
         masks.apply()
     notes: dict[str, Any] = {}
@@ -250,11 +252,11 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
         notes = loop.train(network, config, context, hooks=[*hooks, masks])
     else:
         notes["validation_accuracy"] = evaluation.evaluator(network)(evaluation.validation(config, context))[1]
-    kernels = {layer.name: layer.kernel.numpy() for layer in layers}
-    zeros = {name: round(float((kernel == 0).mean()), 6) for name, kernel in kernels.items()}
-    total = sum(int((kernel == 0).sum()) for kernel in kernels.values())
-    share = total / sum(kernel.size for kernel in kernels.values())
-    context.log(f"{share:.1%} of the weights of {len(kernels)} layers are zero")
+    values = {layer.name: layer.kernel.numpy() for layer in layers}
+    zeros = {name: round(float((kernel == 0).mean()), 6) for name, kernel in values.items()}
+    total = sum(int((kernel == 0).sum()) for kernel in values.values())
+    share = total / sum(kernel.size for kernel in values.values())
+    context.log(f"{share:.1%} of the weights of {len(values)} layers are zero")
     return network, notes | {"sparsity": zeros, "zeros": total}
 
 

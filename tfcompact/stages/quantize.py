@@ -54,11 +54,14 @@ class Config(Training):
 def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A quantization-aware copy of `model`'s inference network, fine-tuned for `config.epochs`, and notes.
 
-    The notes hold the ranges and, per layer, the signal-to-noise ratio in dB against the float parent; with
-    `equalize` and `correct_bias` also what those changed. Raises `UserError` for a layer that has no rule.
+    What is zero in a pruned network stays zero. The notes hold the ranges and, per layer, the signal-to-noise ratio
+    in dB against the float parent; with `equalize` and `correct_bias` also what those changed. Raises `UserError` for
+    a layer that has no rule.
     """
     from tfcompact.compress.quantization import calibration, equalization, wrapping
     from tfcompact.compress.quantization.prepare import prepare
+    from tfcompact.compress.quantization.rounded_layers import exact_weights, rounded_layers
+    from tfcompact.compress.sparsity.masks import kept_zeros
     from tfcompact.training import evaluation, loop
     from tfcompact.training.hooks import SoftLabels
 
@@ -82,11 +85,15 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     if config.correct_bias:
         found["bias_corrections"] = equalization.correct_bias(qat, parent, list(batches(CORRECTION_IMAGES)))
 
+    teachers = [SoftLabels(parent, config.distill)] if config.distill and config.epochs else []
     notes: dict[str, Any] = loop.train(
         qat,
         config,
         context,
-        hooks=[SoftLabels(parent, config.distill)] if config.distill and config.epochs else [],
+        hooks=[
+            *teachers,
+            *kept_zeros([exact_weights(layer)[0] for layer in rounded_layers(qat) if exact_weights(layer)]),
+        ],
         from_start=config.epochs > 0,
     )
     if config.learn_ranges:

@@ -21,6 +21,8 @@ RAMP = 0.75
 """The share of a training in which sparsity rises; after it masks are fixed, and only then weights are kept."""
 EVERY = 20  # steps between two masks while it rises
 BLOCK, ZEROS = 4, 2  # of 2:4 sparsity
+PRUNED = 0.1
+"""The share of zeros from which a kernel was pruned: training and rounding of floats leave none."""
 
 
 def maskable(model: Model) -> list[Any]:
@@ -70,15 +72,20 @@ def block_mask(kernel: np.ndarray) -> np.ndarray:
 
 
 class Masks(Hook):
-    """Masks for the kernels of some layers: given, or found anew while sparsity rises to `final`.
+    """Masks for some kernels: given, or found anew while sparsity rises to `final`.
 
     It rises in the first three quarters of `steps`, 2 or more.
     """
 
     def __init__(
-        self, layers: Sequence[Any], masks: Sequence[np.ndarray] | None = None, *, final: float = 0, steps: int = 0
+        self,
+        kernels: Sequence[Variable],
+        masks: Sequence[np.ndarray] | None = None,
+        *,
+        final: float = 0,
+        steps: int = 0,
     ) -> None:
-        self.kernels: list[Variable] = [layer.kernel for layer in layers]
+        self.kernels = list(kernels)
         values = masks or [np.ones(kernel.shape, np.float32) for kernel in self.kernels]
         self.masks = [tf.Variable(value, trainable=False, name=f"mask_{i}") for i, value in enumerate(values)]
         self.of = {id(kernel): mask for kernel, mask in zip(self.kernels, self.masks, strict=True)}
@@ -118,12 +125,18 @@ class Masks(Hook):
             kernel.assign(kernel * mask)
 
 
-def zero_masks(layers: Sequence[Any], least: float) -> Masks | None:
-    """Masks that keep the zeros of layers of whose kernels a share `least` or more is zero; None where there is none.
-
-    `layers` have a `kernel`.
-    """
-    sparse = [layer for layer in layers if float(np.mean(layer.kernel.numpy() == 0)) >= least]
+def kept_zeros(kernels: Sequence[Variable]) -> list[Hook]:
+    """Masks for the kernels that were pruned, which a later training must not fill again; none for the others."""
+    values = {id(kernel): kernel.numpy() for kernel in kernels}
+    sparse = [kernel for kernel in kernels if float(np.mean(values[id(kernel)] == 0)) >= PRUNED]
     if not sparse:
-        return None
-    return Masks(sparse, [(layer.kernel.numpy() != 0).astype(np.float32) for layer in sparse])
+        return []
+    return [Masks(sparse, [(values[id(kernel)] != 0).astype(np.float32) for kernel in sparse])]
+
+
+def kernels_of(model: Model) -> list[Variable]:
+    """The kernels of a float network's convolutions and dense layers."""
+    weighted: list[Any] = [
+        layer for layer in model.layers if isinstance(layer, L.Dense) or is_full_convolution(layer)
+    ]
+    return [layer.kernel for layer in weighted]
