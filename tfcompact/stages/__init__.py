@@ -13,6 +13,11 @@ STAGES: tuple[Entry, ...] = (
     Entry("fit", "Train a network, or go on with a training that was interrupted", "tfcompact.stages.fit"),
     Entry("prune", "Remove channels, which makes a network smaller and faster, or weights", "tfcompact.stages.prune"),
     Entry(
+        "decompose",
+        "Split convolutions and dense layers into several that cost less together",
+        "tfcompact.stages.decompose",
+    ),
+    Entry(
         "quantize",
         "Quantization-aware training of a float network; --epochs 0 is post-training quantization",
         "tfcompact.stages.quantize",

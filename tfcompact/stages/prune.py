@@ -86,6 +86,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
+    from tfcompact.training.batches import batches_for_norms
     from tfcompact.training.hooks import of_a_tuning
     from tfcompact.training.norms import reestimate_norms
 
@@ -119,7 +120,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
         gone, left = _chosen(network, structure, scores, config, context, target, whole)
         before = widths(structure)
         network = smaller(network, structure, gone)
-        reestimate_norms(network, _batches(config, context), config.norm_batches)
+        reestimate_norms(network, batches_for_norms(config, context), config.norm_batches)
         accuracy = evaluation.evaluator(network)(evaluation.validation(config, context))[1]
         part.log(f"{left:.1%} of the {_words(config)} left, validation {accuracy:.1%} before it is trained on")
         now = widths(channels(network))
@@ -199,21 +200,6 @@ def _words(config: Config) -> str:
 def _epochs(config: Config, turn: int) -> int:
     """The epochs of one round: all of them divided, what is over in the last ones."""
     return config.epochs * turn // config.rounds - config.epochs * (turn - 1) // config.rounds
-
-
-def _batches(config: Config, context: Context) -> Any:
-    """Training batches as an epoch has them, from which statistics are taken."""
-    steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
-    return context.data.training(
-        px=context.px,
-        batch=config.batch,
-        normalization=context.normalization,
-        augment=config.augment,
-        seed=context.seed,
-        start_epoch=0,
-        epochs=1 + config.norm_batches // steps,
-        epoch_images=config.epoch_images,
-    )
 
 
 def _labelled(config: Config, context: Context) -> Iterator[tuple[Any, Any]]:

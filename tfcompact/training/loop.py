@@ -12,6 +12,7 @@ from typing import Any
 from tfcompact.files import write_arrays
 from tfcompact.frameworks import keras
 from tfcompact.training import strategy
+from tfcompact.training.batches import batches_for_norms, training_batches
 from tfcompact.training.checkpoint import State
 from tfcompact.training.context import Context
 from tfcompact.training.evaluation import evaluator, validation
@@ -51,7 +52,7 @@ def train(
     if state.epoch:
         context.log(f"goes on after epoch {state.epoch} of {config.epochs}")
     if state.epoch < config.epochs and not stalled(state.rows, config.early_stopping):
-        images = _images(config, context, start_epoch=state.epoch, epochs=config.epochs)
+        images = training_batches(config, context, start_epoch=state.epoch, epochs=config.epochs)
         images = strategy.shared(images, config.batch)
         epochs = Epochs(state, config, context, steps)
         try:
@@ -67,19 +68,6 @@ def train(
         finally:
             epochs.close()  # or an interrupted bar would keep the terminal's cursor
     return _conclude(trainer, state, config, context)
-
-
-def _images(config: Training, context: Context, *, start_epoch: int, epochs: int) -> Any:
-    return context.data.training(
-        px=context.px,
-        batch=config.batch,
-        normalization=context.normalization,
-        augment=config.augment,
-        seed=context.seed,
-        start_epoch=start_epoch,
-        epochs=epochs,
-        epoch_images=config.epoch_images,
-    )
 
 
 def _conclude(trainer: Trainer, state: State, config: Training, context: Context) -> dict[str, Any]:
@@ -104,10 +92,8 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     }
     if config.norm_batches and any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
         kept = network.get_weights()
-        steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
-        images = _images(config, context, start_epoch=0, epochs=1 + config.norm_batches // steps)
         reseed(network, context.seed, config.epochs)
-        reestimate_norms(network, images, config.norm_batches)
+        reestimate_norms(network, batches_for_norms(config, context), config.norm_batches)
         _, accuracy = evaluate(validation(config, context))
         if accuracy >= best:
             notes |= {"validation_accuracy": accuracy, "norms_reestimated": True}

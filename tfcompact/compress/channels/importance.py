@@ -18,9 +18,6 @@ L = keras.layers
 Scores = dict[int, float]
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Normalized images `[n, px, px, 3]` and one-hot labels `[n, classes]`."""
-METHODS = ("l2", "bn", "taylor", "fpgm", "random")
-"""Filters' norms (arXiv:1608.08710), batch normalization's scales (arXiv:1708.06519), the first-order effect on the
-loss (arXiv:1906.10771), the distance from the geometric median (arXiv:1811.00250), and chance."""
 
 
 def importance(
@@ -28,6 +25,8 @@ def importance(
 ) -> Scores:
     """The importance of every class that may go.
 
+    `method` is `l2` (filters' norms, arXiv:1608.08710), `bn` (scales, arXiv:1708.06519), `taylor` (first-order effect
+    on the loss, arXiv:1906.10771), `fpgm` (distance from the geometric median, arXiv:1811.00250) or `random`.
     `batches` are needed for `taylor` alone. Raises `UserError` where a network has no scales for `bn`.
     """
     if method == "random":

@@ -14,8 +14,6 @@ from tfcompact.errors import UserError
 from tfcompact.frameworks import keras
 from tfcompact.networks.kinds import is_convolution
 
-COSTS = ("macs", "params")
-
 
 @dataclass(frozen=True)
 class _Term:
@@ -26,7 +24,7 @@ class _Term:
 
 
 class Costs:
-    """The cost of a network as a function of the classes that are gone, kept up to date while they go."""
+    """The `macs` or `params` of a network as a function of the classes that are gone, up to date while they go."""
 
     def __init__(self, channels: Channels, kind: str) -> None:
         self.terms = {name: _term(site, kind) for name, site in channels.sites.items()}

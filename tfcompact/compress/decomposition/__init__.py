@@ -1,0 +1,1 @@
+"""Tensor decomposition: one layer as several that cost less together."""
