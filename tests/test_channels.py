@@ -138,7 +138,9 @@ def test_a_layer_that_nothing_is_known_of_is_an_error() -> None:
         channels(model)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small_0.75", "densenet_bc_40_12", "shufflenet_v2_0.5", "squeezenet_1.1"])
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v3_small_0.75", "densenet_bc_40_12", "shufflenet_v2_0.5", "squeezenet_1.1"]
+)
 @pytest.mark.parametrize("cost", ["macs", "params"])
 def test_the_cost_that_is_left_is_the_smaller_networks(name, cost) -> None:
     model = network(name)

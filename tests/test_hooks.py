@@ -9,9 +9,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from test_loop import context, network, options
 
+from tfcompact.compress.distillation.teachers import SoftLabels
 from tfcompact.frameworks import tf
 from tfcompact.training import loop
-from tfcompact.training.hooks import AuxiliaryHead, Hook, SoftLabels
+from tfcompact.training.hooks import AuxiliaryHead, Hook
 
 
 class Masked(Hook):

@@ -31,6 +31,7 @@ from recorded.view import Rows, with_latencies
 from rich.console import Console
 
 from tfcompact import files, models
+from tfcompact.compress.distillation.teachers import SoftLabels
 from tfcompact.compress.quantization import calibration, wrapping
 from tfcompact.compress.quantization.lowering import lower
 from tfcompact.compress.quantization.norm_as_addition import shifted
@@ -48,7 +49,7 @@ from tfcompact.records.measurement import Accuracy
 from tfcompact.report import measured_rows
 from tfcompact.runs import store
 from tfcompact.tflite import runtime
-from tfcompact.training.hooks import AuxiliaryHead, Hook, SoftLabels
+from tfcompact.training.hooks import AuxiliaryHead, Hook
 from tfcompact.training.trainer import Trainer
 
 NETWORKS = (

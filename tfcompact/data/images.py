@@ -105,6 +105,12 @@ def normalize(pixels: Values, normalization: Normalization) -> Values:
     return (pixels - np.array(normalization.mean, np.float32)) / np.array(normalization.std, np.float32)
 
 
+def pixels_of(values: Values, normalization: Normalization) -> Values:
+    """The pixels in 0..255, RGB, of what a network sees `[..., 3]`: `normalize` undone."""
+    pixels = values * np.array(normalization.std, np.float32) + np.array(normalization.mean, np.float32)
+    return pixels[..., ::-1] if normalization.channel_order == "bgr" else pixels
+
+
 _TURNS = {  # EXIF 2.32, tag 0x0112: how the camera was held, and what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

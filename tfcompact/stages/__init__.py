@@ -11,6 +11,7 @@ from tfcompact.stages.contract import Entry, Stage
 
 STAGES: tuple[Entry, ...] = (
     Entry("fit", "Train a network, or go on with a training that was interrupted", "tfcompact.stages.fit"),
+    Entry("distill", "Train a network to do what another one does, of any architecture", "tfcompact.stages.distill"),
     Entry("prune", "Remove channels, which makes a network smaller and faster, or weights", "tfcompact.stages.prune"),
     Entry(
         "decompose",

@@ -58,11 +58,11 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """
     from tfcompact.compress.decomposition import ranks, splits
     from tfcompact.compress.decomposition.factors import Roots
+    from tfcompact.compress.distillation.teachers import of_a_tuning
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
     from tfcompact.training.batches import batches_for_norms
-    from tfcompact.training.hooks import of_a_tuning
     from tfcompact.training.norms import reestimate_norms
 
     layers = splits.splittable(model)

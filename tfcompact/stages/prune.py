@@ -83,11 +83,11 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
     from tfcompact.compress.channels.atoms import channels
     from tfcompact.compress.channels.importance import importance
     from tfcompact.compress.channels.slicing import smaller, widths
+    from tfcompact.compress.distillation.teachers import of_a_tuning
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
     from tfcompact.training.batches import batches_for_norms
-    from tfcompact.training.hooks import of_a_tuning
     from tfcompact.training.norms import reestimate_norms
 
     heads = context.spec.aux_weight or 0.0
@@ -211,10 +211,10 @@ def _labelled(config: Config, context: Context) -> Iterator[tuple[Any, Any]]:
 
 
 def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
+    from tfcompact.compress.distillation.teachers import of_a_tuning
     from tfcompact.compress.sparsity.masks import Masks, block_mask, magnitude_mask, maskable
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.hooks import of_a_tuning
 
     network = rewrite.clone(model)
     layers = maskable(network)

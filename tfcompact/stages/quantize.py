@@ -58,12 +58,12 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     in dB against the float parent; with `equalize` and `correct_bias` also what those changed. Raises `UserError` for
     a layer that has no rule.
     """
+    from tfcompact.compress.distillation.teachers import SoftLabels
     from tfcompact.compress.quantization import calibration, equalization, wrapping
     from tfcompact.compress.quantization.prepare import prepare
     from tfcompact.compress.quantization.rounded_layers import exact_weights, rounded_layers
     from tfcompact.compress.sparsity.masks import kept_zeros
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.hooks import SoftLabels
 
     found: dict[str, Any] = {}
     images, _ = context.data.arrays("train", px=context.px, limit=config.calibration_images)

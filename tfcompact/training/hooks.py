@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tfcompact.frameworks import tf
-from tfcompact.networks import rewrite
 
 
 class Step(NamedTuple):
@@ -82,29 +81,3 @@ class AuxiliaryHead(Hook):
         """The weighted mean loss of this head."""
         logits = step.outputs[self.index]
         return self.weight * tf.reduce_mean(step.weights * step.cross_entropy(step.labels, logits))
-
-
-class SoftLabels(Hook):
-    """A teacher whose probabilities are labels too: `share` of the loss, in [0, 1], is the cross-entropy with them.
-
-    This is knowledge distillation (arXiv:1503.02531) at temperature 1. The teacher takes the images that the student
-    takes, and gives logits of the same classes.
-    """
-
-    def __init__(self, teacher: Any, share: float) -> None:
-        self.teacher, self.share = teacher, share
-
-    def prepare(self, images: Any, labels: Any) -> Any:
-        """The teacher's probabilities `[n, classes]`."""
-        return tf.nn.softmax(tf.cast(self.teacher(images, training=False), tf.float32))
-
-    def example_losses(self, step: Step, losses: Any) -> Any:
-        """The losses `[n]`, `share` of them the cross-entropy with the teacher's probabilities."""
-        soft = tf.nn.softmax_cross_entropy_with_logits(step.prepared, step.outputs[0])
-        return (1 - self.share) * losses + self.share * soft
-
-
-def of_a_tuning(parent: Any, network: Any, aux_weight: float, share: float) -> list[Hook]:
-    """What the training of a changed copy of `parent` needs: the parent as a teacher of that share, and its heads."""
-    teachers: list[Hook] = [SoftLabels(rewrite.inference(parent), share)] if share else []
-    return [*teachers, *(AuxiliaryHead(i, aux_weight) for i in range(1, len(network.outputs)))]

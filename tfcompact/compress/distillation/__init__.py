@@ -1,0 +1,1 @@
+"""Knowledge transfer: what a network learns from another one."""
