@@ -14,7 +14,8 @@ from variants import cheapest_first
 
 from tfcompact import models
 from tfcompact.compress.channels.atoms import channels
-from tfcompact.compress.decomposition import factors, ranks, splits
+from tfcompact.compress.decomposition import factors, ranks
+from tfcompact.compress.decomposition import split_layers as splits
 from tfcompact.compress.decomposition.factors import Roots
 from tfcompact.errors import UserError
 from tfcompact.frameworks import keras, tf

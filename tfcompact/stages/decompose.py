@@ -56,14 +56,15 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     Depthwise convolutions, grouped ones and the one that sees the image are left alone. Raises `UserError` where no
     split lowers the cost, and for a share that cannot be reached.
     """
-    from tfcompact.compress.decomposition import ranks, splits
+    from tfcompact.compress.decomposition import ranks
+    from tfcompact.compress.decomposition import split_layers as splits
     from tfcompact.compress.decomposition.factors import Roots
     from tfcompact.compress.distillation.teachers import of_a_tuning
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.batches import batches_for_norms
     from tfcompact.training.norms import reestimate_norms
+    from tfcompact.training.training_images import batches_for_norms
 
     layers = splits.splittable(model)
     kinds = {
@@ -123,7 +124,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
 
 def _cheaper(model: Model, found: dict[str, Any], roots: Any, context: Context) -> dict[str, Any]:
     """The splits each of which, alone, lowers what the table says that the network costs."""
-    from tfcompact.compress.decomposition import splits
+    from tfcompact.compress.decomposition import split_layers as splits
 
     whole = context.price(model)
     kept = {

@@ -87,8 +87,8 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.batches import batches_for_norms
     from tfcompact.training.norms import reestimate_norms
+    from tfcompact.training.training_images import batches_for_norms
 
     heads = context.spec.aux_weight or 0.0
     found: dict[str, Any] = {"rounds": []}

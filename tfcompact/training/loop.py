@@ -12,7 +12,6 @@ from typing import Any
 from tfcompact.files import write_arrays
 from tfcompact.frameworks import keras
 from tfcompact.training import strategy
-from tfcompact.training.batches import batches_for_norms, training_batches
 from tfcompact.training.checkpoint import State
 from tfcompact.training.context import Context
 from tfcompact.training.evaluation import evaluator, validation
@@ -22,6 +21,7 @@ from tfcompact.training.norms import pace_norms, reestimate_norms, reseed
 from tfcompact.training.optimizers import optimizer_for
 from tfcompact.training.progress import Epochs, Log, stalled
 from tfcompact.training.trainer import Trainer
+from tfcompact.training.training_images import batches_for_norms, training_batches
 
 
 def train(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfcompact.compress.decomposition.factors import Roots, evbmf_rank
-from tfcompact.compress.decomposition.splits import Split
+from tfcompact.compress.decomposition.split_layers import Split
 from tfcompact.errors import UserError
 
 
