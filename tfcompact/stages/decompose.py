@@ -34,7 +34,7 @@ class Config(Training):
     moment_images: int = opt(256, "training images whose activations decide what is lost; 0 to judge kernels alone")
     distill: float = opt(0.5, "share of the loss that is agreement with the parent's probabilities, in [0, 1]")
     epochs: int = opt(5, "passes over the training images to fine-tune; 0 for none")
-    learning_rate: float = opt(1e-3, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
+    learning_rate: float = opt(1e-4, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
     warmup_epochs: float = opt(0.25, "epochs until the peak learning rate")
 
     def __post_init__(self) -> None:
