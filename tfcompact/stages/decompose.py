@@ -12,7 +12,7 @@ from tfcompact.frameworks import Model
 from tfcompact.options import opt, require, require_choice
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
-from tfcompact.training.hyperparameters import Training, training_text
+from tfcompact.training.hyperparameters import Tuning, training_text
 
 WINDOWS = ("tucker", "spatial", "cp", "none")
 RANKS = ("cost", "energy", "evbmf")
@@ -21,7 +21,7 @@ MOMENT_BATCH = 8  # images whose activations before every layer are held at once
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Tuning):
     """Options of `decompose`."""
 
     windows: str = opt("tucker", "what convolutions of more than 1x1 become: tucker, spatial (SVD), cp or none")
@@ -32,10 +32,7 @@ class Config(Training):
     energy: float = opt(0.95, "energy: share of each layer's output energy that is kept, in (0, 1)")
     multiple: int = opt(16, "ranks are multiples of this; 16 is a step of ARM64's int8 kernels")
     moment_images: int = opt(256, "training images whose activations decide what is lost; 0 to judge kernels alone")
-    distill: float = opt(0.5, "share of the loss that is agreement with the parent's probabilities, in [0, 1]")
-    epochs: int = opt(5, "passes over the training images to fine-tune; 0 for none")
     learning_rate: float = opt(1e-4, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
-    warmup_epochs: float = opt(0.25, "epochs until the peak learning rate")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +43,6 @@ class Config(Training):
             require(0 < getattr(self, name) < 1, name, getattr(self, name), "in (0, 1)")
         require(self.multiple >= 1, "multiple", self.multiple, "1 or more")
         require(self.moment_images >= 0, "moment_images", self.moment_images, "0 or more")
-        require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
         require(self.pointwise or self.windows != "none", "windows", self.windows, "something where pointwise is off")
 
 
@@ -54,7 +50,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A copy of `model` with layers in factors, fine-tuned, and which they are.
 
     Depthwise convolutions, grouped ones and the one that sees the image are left alone. Raises `UserError` where no
-    split lowers the cost, and for a share that cannot be reached.
+    split lowers the cost, for a share that cannot be reached, and for a network that was pruned to zeros.
     """
     from tfcompact.compress.decomposition import ranks
     from tfcompact.compress.decomposition import split_layers as splits
@@ -63,9 +59,13 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.norms import reestimate_norms
-    from tfcompact.training.training_images import batches_for_norms
+    from tfcompact.training.training_images import renew_norms
 
+    if kept_zeros(kernels_of(model)):
+        raise UserError(
+            f"{model.name} was pruned to zeros, which factors would fill again; decompose its parent, "
+            "and prune the result"
+        )
     layers = splits.splittable(model)
     kinds = {
         layer.name: kind for layer in layers if (kind := splits.kind_of(layer, config.windows, config.pointwise))
@@ -100,8 +100,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
         )
     network = splits.split(model, found, roots)
     after = rewrite.cost(rewrite.inference(network))
-    if config.norm_batches:
-        reestimate_norms(network, batches_for_norms(config, context), config.norm_batches)
+    renew_norms(network, config, context)
     accuracy = evaluation.evaluator(network)(evaluation.validation(config, context))[1]
     context.log(
         f"{len(found)} of {len(layers)} layers split, {after.macs / before.macs:.1%} of the multiply-adds left, "
@@ -110,7 +109,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     notes: dict[str, Any] = {"validation_accuracy": accuracy}
     if config.epochs:
         heads = context.spec.aux_weight or 0.0
-        hooks = [*of_a_tuning(model, network, heads, config.distill), *kept_zeros(kernels_of(network))]
+        hooks = of_a_tuning(model, network, heads, config.distill)
         notes = loop.train(network, config, context, hooks=hooks, from_start=True)
     return network, notes | {
         "untrained_accuracy": accuracy,

@@ -12,7 +12,7 @@ from tfcompact.frameworks import Model, tf
 from tfcompact.options import opt, require
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context, Loaded
-from tfcompact.training.hyperparameters import Training, training_text
+from tfcompact.training.hyperparameters import Training, require_full_precision, training_text
 
 TERMS = ("kd", "dkd", "hint", "attention")
 
@@ -42,6 +42,7 @@ class Config(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_full_precision(self)
         for name in ("ce", *TERMS, "dkd_alpha", "dkd_beta", "dkd_warmup"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.temperature > 0, "temperature", self.temperature, "positive")

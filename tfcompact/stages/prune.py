@@ -13,7 +13,7 @@ from tfcompact.frameworks import Model, tf
 from tfcompact.options import opt, require, require_choice
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
-from tfcompact.training.hyperparameters import Training, training_text
+from tfcompact.training.hyperparameters import Tuning, training_text
 
 STRUCTURES = ("channels", "weights", "2:4")
 IMPORTANCE = ("l2", "bn", "taylor", "fpgm", "random")
@@ -22,7 +22,7 @@ TABLE_STEPS = 8  # networks that a table prices to find the share of multiply-ad
 
 
 @dataclass(frozen=True)
-class Config(Training):
+class Config(Tuning):
     """Options of `prune`."""
 
     structure: str = opt(
@@ -39,14 +39,12 @@ class Config(Training):
     multiple: int = opt(
         16, "channels: what is left of a layer is a multiple of this; 16 is a step of ARM64's int8 kernels"
     )
-    rounds: int = opt(1, "channels: turns of removing and fine-tuning until the share is reached")
+    rounds: int = opt(
+        1, "channels: turns of removing and fine-tuning, which share the epochs, until the share is reached"
+    )
     score_images: int = opt(512, "channels: training images from which taylor takes the effects")
     slimming: float = opt(0.0, "channels: L1 penalty on BN scales in a training of as many epochs before; 0 for none")
     sparsity: float = opt(0.75, "weights: share of zeros in the kernels that may have them, in (0, 1)")
-    distill: float = opt(0.5, "share of the loss that is agreement with the parent's probabilities, in [0, 1]")
-    epochs: int = opt(5, "passes over the training images to fine-tune, in all rounds together; 0 for none")
-    learning_rate: float = opt(1e-3, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
-    warmup_epochs: float = opt(0.25, "epochs until the peak learning rate")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +55,6 @@ class Config(Training):
             require(0 < getattr(self, name) < 1, name, getattr(self, name), "in (0, 1)")
         for name in ("multiple", "rounds", "score_images"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
         require(self.slimming >= 0, "slimming", self.slimming, "0 or more")
         require(
             self.rounds <= max(1, self.epochs), "rounds", self.rounds, f"at most {max(1, self.epochs)}, the epochs"
@@ -87,8 +84,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
-    from tfcompact.training.norms import reestimate_norms
-    from tfcompact.training.training_images import batches_for_norms
+    from tfcompact.training.training_images import renew_norms
 
     heads = context.spec.aux_weight or 0.0
     found: dict[str, Any] = {"rounds": []}
@@ -120,7 +116,7 @@ def _with_channels(model: Model, config: Config, context: Context) -> tuple[Mode
         gone, left = _chosen(network, structure, scores, config, context, target, whole)
         before = widths(structure)
         network = smaller(network, structure, gone)
-        reestimate_norms(network, batches_for_norms(config, context), config.norm_batches)
+        renew_norms(network, config, context)
         accuracy = evaluation.evaluator(network)(evaluation.validation(config, context))[1]
         part.log(f"{left:.1%} of the {_words(config)} left, validation {accuracy:.1%} before it is trained on")
         now = widths(channels(network))

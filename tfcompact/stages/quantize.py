@@ -17,7 +17,7 @@ from tfcompact.frameworks import Model
 from tfcompact.options import opt, require, require_choice
 from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
-from tfcompact.training.hyperparameters import Training, training_text
+from tfcompact.training.hyperparameters import Training, require_full_precision, training_text
 
 CORRECTION_IMAGES = 128  # all their activations between two layers are held in memory
 
@@ -43,7 +43,7 @@ class Config(Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.precision in ("auto", "float32"), "precision", self.precision, "auto or float32")
+        require_full_precision(self)
         require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
         require(self.calibration_images >= 1, "calibration_images", self.calibration_images, "1 or more")
         require_choice("method for ranges", self.ranges, RANGES)

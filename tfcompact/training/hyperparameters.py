@@ -52,6 +52,26 @@ class Training:
         require_choice("precision", self.precision, PRECISIONS)
 
 
+@dataclass(frozen=True)
+class Tuning(Training):
+    """Options of a stage that changes a trained network and trains it on, with its parent as a teacher."""
+
+    distill: float = opt(0.5, "share of the loss that is agreement with the parent's probabilities, in [0, 1]")
+    epochs: int = opt(5, "passes over the training images to fine-tune; 0 for none")
+    learning_rate: float = opt(1e-3, "peak learning rate: reached linearly from 0, then falling as a cosine to 0")
+    warmup_epochs: float = opt(0.25, "epochs until the peak learning rate")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.distill <= 1, "distill", self.distill, "in [0, 1]")
+        require_full_precision(self)
+
+
+def require_full_precision(config: Training) -> None:
+    """Raises `UserError` where a training is asked for in 16 bits, for stages that have 32 alone."""
+    require(config.precision in ("auto", "float32"), "precision", config.precision, "auto or float32")
+
+
 def training_text(config: Training) -> str:
     """The training in one line, `12 epochs, batch 32, adamw at 0.002`."""
     return f"{config.epochs} epochs, batch {config.batch}, {config.optimizer} at {config.learning_rate:g}"

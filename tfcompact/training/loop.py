@@ -17,11 +17,11 @@ from tfcompact.training.context import Context
 from tfcompact.training.evaluation import evaluator, validation
 from tfcompact.training.hooks import Hook
 from tfcompact.training.hyperparameters import Training
-from tfcompact.training.norms import pace_norms, reestimate_norms, reseed
+from tfcompact.training.norms import pace_norms
 from tfcompact.training.optimizers import optimizer_for
 from tfcompact.training.progress import Epochs, Log, stalled
 from tfcompact.training.trainer import Trainer
-from tfcompact.training.training_images import batches_for_norms, training_batches
+from tfcompact.training.training_images import renew_norms, training_batches
 
 
 def train(
@@ -92,8 +92,7 @@ def _conclude(trainer: Trainer, state: State, config: Training, context: Context
     }
     if config.norm_batches and any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
         kept = network.get_weights()
-        reseed(network, context.seed, config.epochs)
-        reestimate_norms(network, batches_for_norms(config, context), config.norm_batches)
+        renew_norms(network, config, context, epoch=config.epochs)
         _, accuracy = evaluate(validation(config, context))
         if accuracy >= best:
             notes |= {"validation_accuracy": accuracy, "norms_reestimated": True}

@@ -6,6 +6,7 @@ from typing import Any
 
 from tfcompact.training.context import Context
 from tfcompact.training.hyperparameters import Training
+from tfcompact.training.norms import reestimate_norms, reseed
 
 
 def training_batches(config: Training, context: Context, *, start_epoch: int = 0, epochs: int) -> Any:
@@ -22,7 +23,14 @@ def training_batches(config: Training, context: Context, *, start_epoch: int = 0
     )
 
 
-def batches_for_norms(config: Training, context: Context) -> Any:
-    """As many batches, at least, as statistics of batch normalization are taken from."""
+def renew_norms(network: Any, config: Training, context: Context, *, epoch: int = 0) -> None:
+    """Takes the statistics of batch normalization anew from the training images, as `config.norm_batches` says.
+
+    What is random in the network is a function of the seed and of `epoch`, so that it is the same after a kill.
+    """
+    if not config.norm_batches:
+        return
     steps = context.data.steps_per_epoch(config.batch, config.epoch_images)
-    return training_batches(config, context, epochs=1 + config.norm_batches // steps)
+    batches = training_batches(config, context, epochs=1 + config.norm_batches // steps)
+    reseed(network, context.seed, epoch)
+    reestimate_norms(network, batches, config.norm_batches)

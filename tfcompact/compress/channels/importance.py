@@ -33,7 +33,8 @@ def importance(
         rng = np.random.default_rng(seed)
         return {root: float(rng.uniform()) for group in channels.groups for root in group.classes}
     if method == "bn":
-        columns = {name: np.abs(gamma) for name, (gamma, _) in _norms(channels).items() if gamma is not None}
+        norms = {n: s.layer for n, s in channels.sites.items() if isinstance(s.layer, L.BatchNormalization)}
+        columns = {name: np.abs(norm.gamma.numpy()) for name, norm in norms.items() if norm.gamma is not None}
         if not columns:
             raise UserError(f"{model.name} has no batch normalization with a scale to judge channels by; take l2")
     elif method == "taylor":
@@ -74,16 +75,6 @@ def _distances(filters: np.ndarray) -> np.ndarray:
     filters = filters.astype(np.float64)
     squares = np.square(filters).sum(1)
     return np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * filters @ filters.T, 0)).sum(1)
-
-
-def _norms(channels: Channels) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
-    """Scale and shift of every batch normalization."""
-    found: dict[str, tuple[np.ndarray | None, np.ndarray | None]] = {}
-    for name, site in channels.sites.items():
-        if isinstance(site.layer, L.BatchNormalization):
-            scale, shift = (getattr(site.layer, part) for part in ("gamma", "beta"))
-            found[name] = tuple(None if v is None else v.numpy() for v in (scale, shift))  # type: ignore[assignment]
-    return found
 
 
 def _effects(model: Model, channels: Channels, batches: Batches) -> dict[str, np.ndarray]:
