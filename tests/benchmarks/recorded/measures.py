@@ -15,6 +15,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "against_keras_applications": CONVERTED,
     "bad_inputs": ("data",),
     "few_photographs": (*TRAINED, "weights"),
+    "distillation": (*TRAINED, "weights"),
     "finetune": (*TRAINED, "weights"),
     "bombs": ("data", "weights", "tflite"),
     "fit_overhead": ("data", "training"),

@@ -125,6 +125,22 @@ TABLES: dict[str, dict[str, Columns]] = {
             *(number("seed", "seed", "d"), number("top-1", "accuracy"), number("CPU minutes", "cpu_minutes")),
         ),
     },
+    "distillation": {
+        "rows": (
+            *(
+                NETWORK,
+                words("term", "term"),
+                number("epochs", "epochs", "d"),
+                number("top-1, mean of seeds", "mean"),
+            ),
+            *(number("- none", "gain", "+.1f"), number("±", "half"), number("seeds", "seeds", "d")),
+        ),
+        "trainings": (
+            *(NETWORK, words("term", "term"), number("seed", "seed", "d"), number("top-1", "accuracy")),
+            number("CPU minutes", "cpu_minutes"),
+        ),
+        "teachers": (NETWORK, number("top-1", "accuracy")),
+    },
     "finetune": {"rows": _epochs},
     "fit_overhead": {
         "rows": (
