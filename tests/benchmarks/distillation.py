@@ -4,9 +4,9 @@
     python tests/benchmarks/distillation.py path/to/flowers [--students shufflenet_v2_0.5] [--runs runs/distillation]
 
 The teacher starts from ImageNet's weights (the recipe `finetune`), the students from random ones. A seed gives the
-students of all terms the same first weights and the same order of images, so that differences are taken seed by seed.
-The same 60 photographs of each class, which no training sees, judge: top-1 accuracy in percent of the exported float32
-file. Teacher and students train on the same photographs. Runs are kept, so an interrupted call goes on.
+students of all terms the same first weights and the same order of images, so differences are taken seed by seed.
+The same 60 photographs of each class, which no training sees, judge: top-1 accuracy in percent of the exported
+float32 file. Teacher and students train on the same photographs. Runs are kept, so an interrupted call goes on.
 """
 
 from __future__ import annotations

@@ -23,6 +23,11 @@ STAGES: tuple[Entry, ...] = (
         "Quantization-aware training of a float network; --epochs 0 is post-training quantization",
         "tfcompact.stages.quantize",
     ),
+    Entry(
+        "cluster",
+        "Give the kernels of a quantized network few distinct values, so that its file zips well",
+        "tfcompact.stages.cluster",
+    ),
 )
 
 

@@ -46,7 +46,8 @@ class State:
         with np.load(io.BytesIO(content), allow_pickle=False) as saved:
             self.rows = json.loads(str(saved["rows"]))
             self.started_at = json.loads(str(saved["started_at"]))
-            self.best = [saved[f"best_{i}"] for i in range(len(self.trainer.network.variables))]
+            if self.started_at is not None or any(row.get("kept", 1.0) for row in self.rows):
+                self.best = [saved[f"best_{i}"] for i in range(len(self.trainer.network.variables))]
             values = [saved[f"variable_{i}"] for i in range(len(self._variables()))]
         for variable, value in zip(self._variables(), values, strict=True):
             variable.assign(value)

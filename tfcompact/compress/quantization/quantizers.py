@@ -52,7 +52,7 @@ class KernelQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         return {}
 
     def __call__(self, inputs: Tensor, training: bool, weights: Variables, **options: object) -> Tensor:
-        step = tf.stop_gradient(_steps(inputs, self.axis))
+        step = tf.stop_gradient(kernel_steps(inputs, self.axis))
         return tf.grad_pass_through(lambda kernel: tf.round(kernel / step) * step)(inputs)
 
     def get_config(self) -> LayerConfig:
@@ -82,7 +82,7 @@ class BiasQuantizer(tfmot.quantization.keras.quantizers.Quantizer):
         if self.input_range is not None:
             low, high = learned_ends(self.input_range)
             step = (high - low) / 255
-        unit = step * tf.reshape(_steps(weights["kernel"], self.axis), [-1])
+        unit = step * tf.reshape(kernel_steps(weights["kernel"], self.axis), [-1])
         rounded = tf.where(unit > 0, tf.round(inputs / tf.where(unit > 0, unit, 1.0)) * unit, inputs)
         return inputs + tf.stop_gradient(rounded - inputs)
 
@@ -236,7 +236,7 @@ def rounded_and_learned(x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, C
     return rounded, gradients
 
 
-def _steps(kernel: Tensor, axis: int) -> Tensor:
+def kernel_steps(kernel: Tensor, axis: int) -> Tensor:
     """The kernel's quantization step for every index along `axis` and the axes after it, dimensions kept.
 
     It is 1/127 where all weights are 0. (A depthwise kernel is [h, w, channels, multiplier], and its outputs are the

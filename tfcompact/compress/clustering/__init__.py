@@ -1,0 +1,1 @@
+"""Weights that share values: few distinct integers a layer, which zip well."""
