@@ -34,8 +34,8 @@ TERMS: dict[str, dict[str, float]] = {
     NONE: {},
     "kd": {"ce": 0.1, "kd": 0.9},
     "dkd": {"ce": 1, "kd": 0, "dkd": 1},
-    "hint": {"ce": 1, "kd": 0, "hint": 1},
-    "attention": {"ce": 1, "kd": 0, "attention": 1000},
+    "hint": {"ce": 1, "kd": 0, "hint": 0.1},
+    "attention": {"ce": 1, "kd": 0, "attention": 300},
 }
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     arguments = Arguments(__file__, __doc__)
     arguments.add_argument("data")
     arguments.add_argument("--px", type=int, default=96)
-    arguments.add_argument("--epochs", type=int, default=5)
+    arguments.add_argument("--epochs", type=int, default=12)
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--runs", type=Path, default=Path("runs/distillation"))
     arguments.add_selection("--students", choices=STUDENTS, default=STUDENTS)

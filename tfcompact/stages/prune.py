@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tfcompact.data.images import normalize
 from tfcompact.errors import UserError
 from tfcompact.frameworks import Model, tf
@@ -15,7 +17,8 @@ from tfcompact.stages.contract import Notes, Stage
 from tfcompact.training.context import Context
 from tfcompact.training.hyperparameters import Tuning, training_text
 
-STRUCTURES = ("channels", "weights", "2:4")
+STRUCTURES = ("channels", "weights", "2:4", "energy")
+FIT_BATCH = 8  # images whose activations before one layer are held at once
 IMPORTANCE = ("l2", "bn", "taylor", "fpgm", "random")
 COSTS = ("macs", "params", "table")
 TABLE_STEPS = 8  # networks that a table prices to find the share of multiply-adds that costs the target
@@ -26,9 +29,11 @@ class Config(Tuning):
     """Options of `prune`."""
 
     structure: str = opt(
-        "channels", "channels (a smaller network), weights (zeros by magnitude) or 2:4 (zeros in fours)"
+        "channels",
+        "channels (a smaller network), weights (zeros by magnitude), 2:4 (zeros in fours) or energy (zeros in the "
+        "layers that take most of it, the rest refitted)",
     )
-    keep: float = opt(0.5, "channels: share of the cost that is left, in (0, 1)")
+    keep: float = opt(0.5, "channels: share of the cost that is left, energy: of the energy; in (0, 1)")
     cost: str = opt(
         "macs", "channels: what the share is of: macs, params, or table (a latency table's cost; --table)"
     )
@@ -44,7 +49,8 @@ class Config(Tuning):
     )
     score_images: int = opt(512, "channels: training images from which taylor takes the effects")
     slimming: float = opt(0.0, "channels: L1 penalty on BN scales in a training of as many epochs before; 0 for none")
-    sparsity: float = opt(0.75, "weights: share of zeros in the kernels that may have them, in (0, 1)")
+    sparsity: float = opt(0.75, "weights, energy: share of zeros in the kernels that get them, in (0, 1)")
+    fit_images: int = opt(128, "energy: training images on which the weights that are left are refitted")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,7 +59,7 @@ class Config(Tuning):
         require_choice("cost", self.cost, COSTS)
         for name in ("keep", "cap", "sparsity"):
             require(0 < getattr(self, name) < 1, name, getattr(self, name), "in (0, 1)")
-        for name in ("multiple", "rounds", "score_images"):
+        for name in ("multiple", "rounds", "score_images", "fit_images"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         require(self.slimming >= 0, "slimming", self.slimming, "0 or more")
         require(
@@ -211,6 +217,7 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
     from tfcompact.compress.sparsity.masks import Masks, block_mask, magnitude_mask, maskable
     from tfcompact.networks import rewrite
     from tfcompact.training import evaluation, loop
+    from tfcompact.training.training_images import renew_norms
 
     network = rewrite.clone(model)
     layers = maskable(network)
@@ -218,7 +225,12 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
         raise UserError(f"{model.name} has no kernel that may have zeros: only depthwise ones, and the first")
     kernels = [layer.kernel for layer in layers]
     steps = config.epochs * context.data.steps_per_epoch(config.batch, config.epoch_images)
-    if config.structure == "2:4":
+    notes: dict[str, Any] = {}
+    if config.structure == "energy":
+        notes = _by_energy(model, network, layers, config, context)
+        renew_norms(network, config, context)
+        masks = Masks(kernels, [(layer.kernel.numpy() != 0).astype(np.float32) for layer in layers])
+    elif config.structure == "2:4":
         masks = Masks(kernels, [block_mask(layer.kernel.numpy()) for layer in layers])
     elif config.epochs:
         if steps < 2:
@@ -228,10 +240,9 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
         masks = Masks(kernels, [magnitude_mask(layer.kernel, config.sparsity).numpy() for layer in layers])
     if not masks.last:
         masks.apply()
-    notes: dict[str, Any] = {}
     if config.epochs:
         hooks = of_a_tuning(model, network, context.spec.aux_weight or 0.0, config.distill)
-        notes = loop.train(network, config, context, hooks=[*hooks, masks])
+        notes |= loop.train(network, config, context, hooks=[*hooks, masks])
     else:
         notes["validation_accuracy"] = evaluation.evaluator(network)(evaluation.validation(config, context))[1]
     values = {layer.name: layer.kernel.numpy() for layer in layers}
@@ -242,12 +253,39 @@ def _with_zeros(model: Model, config: Config, context: Context) -> tuple[Model, 
     return network, notes | {"sparsity": zeros, "zeros": total}
 
 
+def _by_energy(model: Model, network: Model, layers: list[Any], config: Config, context: Context) -> Notes:
+    """Puts zeros into the layers of `network` that take the most energy, and says which and what it takes now."""
+    from tfcompact.compress.sparsity import energy
+    from tfcompact.networks import rewrite
+
+    images, _ = context.data.arrays("train", px=context.px, limit=config.fit_images)
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, len(images), FIT_BATCH):
+            yield normalize(images[start : start + FIT_BATCH], context.normalization)
+
+    names = energy.to_prune(network, layers, config.sparsity, config.keep)
+    refit = energy.Refit(model, network, names, batches, context.seed)
+    found = {name: refit.prune(name, config.sparsity) for name in names}
+    zeros = {name: one.zeros for name, one in found.items()}
+    whole, now = (sum(energy.energies(rewrite.inference(model), shares).values()) for shares in (None, zeros))
+    context.log(
+        f"{len(found)} of {len(layers)} layers with zeros; where zeros are skipped, {now / whole:.1%} of the energy"
+    )
+    return {
+        "energy_pj": [whole, now],
+        "output_errors": {name: [round(one.cut_error, 6), round(one.error, 6)] for name, one in found.items()},
+    }
+
+
 def _summary(config: Config) -> str:
     tuned = training_text(config) if config.epochs else "not fine-tuned"
     if config.structure == "channels":
         return f"channels by {config.importance} to {config.keep:.0%} of the {config.cost}, {tuned}"
     if config.structure == "2:4":
         return f"two of every four weights zero, {tuned}"
+    if config.structure == "energy":
+        return f"zeros until {config.keep:.0%} of the energy is left, {tuned}"
     return f"{config.sparsity:.0%} of the weights zero, {tuned}"
 
 
