@@ -14,7 +14,7 @@ from random_weights import randomize
 from variants import cheapest_first
 
 from tfcompact import models
-from tfcompact.compress.channels import selection
+from tfcompact.compress.channels import narrowing, selection
 from tfcompact.compress.channels.atoms import channels
 from tfcompact.compress.channels.importance import importance
 from tfcompact.compress.channels.slicing import smaller, widths, zeroed
@@ -243,3 +243,30 @@ def test_widths_are_those_of_the_layers() -> None:
     found = widths(channels(model))
     assert found["logits"] == 7
     assert all(found[layer.name] == layer.filters for layer in model.layers if isinstance(layer, L.Conv2D))
+
+
+@pytest.mark.parametrize(("share", "narrow"), [(0.5, "mobilenet_v1_0.5"), (0.25, "mobilenet_v1_0.25")])
+def test_equal_shares_of_all_channels_are_the_width_multiplier(share, narrow) -> None:
+    keras.utils.set_random_seed(0)
+    wide = models.build("mobilenet_v1", px=64, classes=10)
+    before = [w.shape for w in wide.get_weights()]
+    small, reference = narrowing.narrowed(wide, share), models.build(narrow, px=64, classes=10)
+    assert [w.shape for w in small.get_weights()] == [w.shape for w in reference.get_weights()]
+    assert [w.shape for w in wide.get_weights()] == before
+    for ours, theirs in zip(small.trainable_weights, reference.trainable_weights, strict=True):
+        if ours.shape.num_elements() > 5000:  # random anew, as strong as layers of that width begin
+            assert ours.numpy().std() == pytest.approx(theirs.numpy().std(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", cheapest_first(lambda spec: spec.family != STUCK))
+def test_every_family_has_a_narrower_network(name) -> None:
+    model = network(name)
+    small = narrowing.narrowed(model, 0.5)
+    assert small.count_params() < 0.8 * model.count_params()
+    assert small.output_shape == model.output_shape
+    assert np.isfinite(rewrite.listed(small(images(small)))[0]).all()
+
+
+def test_a_network_whose_channels_hang_together_has_none() -> None:
+    with pytest.raises(UserError, match="narrower variant"):
+        narrowing.narrowed(network("shufflenet_v1_g4_0.5"), 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tfcompact.errors import UserError
 from tfcompact.frameworks import Model
 from tfcompact.options import opt, require
 from tfcompact.stages.contract import Notes, Stage
@@ -23,10 +24,16 @@ class Config(Training):
         0,
         "add squeeze-and-excite gates to every block first, their channels divided by this, 16 in the paper; 0: none",
     )
+    width: float = opt(1.0, "share of the channels that every layer has, in (0, 1]; less than 1: random weights")
+    fresh: bool = opt(False, "with --parent: random weights in a network of the parent's shape")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.squeeze_excite >= 0, "squeeze_excite", self.squeeze_excite, "0 or more")
+        require(0 < self.width <= 1, "width", self.width, "in (0, 1]")
+        if self.weights and (self.width < 1 or self.fresh):
+            option = "--width" if self.width < 1 else "--fresh"
+            raise UserError(f"{option} begins with random weights; leave it or --weights {self.weights} out")
 
 
 def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
@@ -36,12 +43,17 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     zeros of a network that was pruned. Raises
     `UserError` where the loss stops being a number, and for gates in a network that has them.
     """
+    from tfcompact.compress.channels.narrowing import fresh, narrowed
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks.squeeze_excite import with_squeeze_excite
     from tfcompact.training import loop
     from tfcompact.training.hooks import AuxiliaryHead
     from tfcompact.training.precision import policy_for, with_precision
 
+    if config.width < 1:
+        model = narrowed(model, config.width)
+    elif config.fresh:
+        model = fresh(model)
     if config.squeeze_excite:
         model = with_squeeze_excite(model, config.squeeze_excite)
     policy = policy_for(config.precision)
@@ -53,8 +65,9 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
 
 def _summary(config: Config) -> str:
     gates = f", squeeze-and-excite gates with reduction {config.squeeze_excite}" if config.squeeze_excite else ""
-    start = f", from {config.weights}'s weights" if config.weights else ""
-    return f"{training_text(config)}{start}{gates}"
+    start = f", from {config.weights}'s weights" if config.weights else ", random weights" * config.fresh
+    narrow = f", {config.width:.0%} of the channels" if config.width < 1 else ""
+    return f"{training_text(config)}{start}{narrow}{gates}"
 
 
 STAGE = Stage(
