@@ -83,11 +83,19 @@ PACKAGES = (
         ),
     ),
     Package(
+        "comparison",
+        "ways of making a network smaller side by side: plans, rows, tables",
+        (
+            *("records", "runs", "models", "networks", "tflite", "weights", "measure", "report", "stages"),
+            "pipeline",
+        ),
+    ),
+    Package(
         "cli",
         "words typed",
         (
             *("records", "runs", "models", "networks", "measure", "latency", "export", "report"),
-            *("stages", "sensitivity", "pipeline"),
+            *("stages", "sensitivity", "pipeline", "comparison"),
         ),
     ),
 )

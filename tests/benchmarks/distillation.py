@@ -18,10 +18,10 @@ from typing import Any
 from few_photographs import folder
 from recorded import tables
 from recorded.arguments import Arguments
-from recorded.intervals import mean_interval
 from recorded.record import Book, recording
 from rich.console import Console
 
+from tfcompact.comparison.intervals import mean_interval
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured, load_recipe
 from tfcompact.pipeline.target import Target

@@ -44,6 +44,11 @@ def commands() -> dict[str, Command]:
             "report",
         ),
         Command(
+            "compress",
+            "Compare every way of making a network smaller on your images, in one table: a plan of trainings",
+            "compress",
+        ),
+        Command(
             "models",
             "All architectures with parameters, multiply-adds, published accuracy, and where weights are",
             "models",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PACKAGES = (
     *("records", "runs", "data", "models", "networks", "tflite", "training", "compress", "weights", "measure"),
-    *("latency", "export", "report", "stages", "sensitivity", "pipeline", "cli"),
+    *("latency", "export", "report", "stages", "sensitivity", "pipeline", "comparison", "cli"),
 )
 """Every name that may stand below."""
 
@@ -15,6 +15,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "against_keras_applications": CONVERTED,
     "bad_inputs": ("data",),
     "few_photographs": (*TRAINED, "weights"),
+    "compression": (*TRAINED, "weights", "comparison"),
     "distillation": (*TRAINED, "weights"),
     "finetune": (*TRAINED, "weights"),
     "bombs": ("data", "weights", "tflite"),

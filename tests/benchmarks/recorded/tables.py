@@ -125,6 +125,19 @@ TABLES: dict[str, dict[str, Columns]] = {
             *(number("seed", "seed", "d"), number("top-1", "accuracy"), number("CPU minutes", "cpu_minutes")),
         ),
     },
+    "compression": {
+        "rows": (
+            *(number("", "number", "d"), words("row", "row"), words("class", "kind")),
+            *(number("parameters, k", "parameters", ",.0f", 1e-3), number("MMACs", "macs", ".1f", 1e-6)),
+            *(number("float, %", "float_accuracy"), number("file, %", "accuracy"), number("±", "half")),
+            *(number("kB", "bytes", ",.0f", 1e-3), number("zip, kB", "zipped_bytes", ",.0f", 1e-3)),
+            *(number("ms", "ms", ".3f"), number("A53, Minsn", "a53", ".1f", 1e-6)),
+            *(number("A76, Minsn", "a76", ".1f", 1e-6), number("energy, µJ", "energy_uj", ".0f")),
+            *(number("- plain of equal MACs", "gain_macs", "+.1f"), number("of equal zip", "gain_zipped", "+.1f")),
+            words("front", "front"),
+        ),
+        "failed": (number("", "number", "d"), words("row", "row"), words("why", "error")),
+    },
     "distillation": {
         "rows": (
             *(

@@ -1,0 +1,1 @@
+"""Every way of making a network smaller, on one network and one set of images, in one table."""
