@@ -1,5 +1,4 @@
-"""Every way of making a network smaller, on three networks: the report of `tfcompact compress`, with the default plan.
-
+"""Every way of making a network smaller, on three networks: what `tfcompact compress` reports.
     make weights
     python tests/benchmarks/compression.py path/to/cifar10 [--networks mobilenet_v3_small] [--runs runs/compression]
 
