@@ -14,6 +14,7 @@ TRAINED = ("data", *CONVERTED, "training", "stages")
 MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, without .py -> what it measures
     "against_keras_applications": CONVERTED,
     "bad_inputs": ("data",),
+    "every_family": TRAINED,
     "few_photographs": (*TRAINED, "weights"),
     "compression": (*TRAINED, "weights", "comparison"),
     "distillation": (*TRAINED, "weights"),

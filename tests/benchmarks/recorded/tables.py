@@ -114,6 +114,18 @@ TABLES: dict[str, dict[str, Columns]] = {
             Column("images left with --skip-unreadable", _left),
         )
     },
+    "every_family": {
+        "rows": (
+            *(words("family", "family"), NETWORK, PX, number("MMACs distilled", "distill_macs", ".1f", 1e-6)),
+            *(
+                number("channels pruned", "channels_macs", ".1f", 1e-6),
+                number("split", "decompose_macs", ".1f", 1e-6),
+            ),
+            *(number("zeros, k", "zeros", ",.0f", 1e-3), number("values of a kernel", "values", "d")),
+            *(number("int8, kB", "bytes", ",.0f", 1e-3), number("zip, kB", "zipped_bytes", ",.0f", 1e-3)),
+            words("refused", "refused"),
+        )
+    },
     "few_photographs": {
         "rows": (
             *(NETWORK, words("photographs a class", "photographs"), words("start", "start")),
