@@ -4,8 +4,8 @@
     python tests/benchmarks/distillation.py path/to/flowers [--students squeezenet_1.1] [--runs runs/distillation]
 
 The teacher starts from ImageNet's weights (the recipe `finetune`), and so does SqueezeNet; MobileNetV2 0.35, of which
-there are none here, from random ones. A seed gives the students of all terms the same first weights and the same order
-of images, so differences are taken seed by seed.
+there are none here, starts from random ones. A seed gives the students of all terms the same first weights and the
+same order of images, so differences are taken seed by seed.
 The same 60 photographs of each class, which no training sees, judge: top-1 accuracy in percent of the exported
 float32 file. Teacher and students train on the same photographs. Runs are kept, so an interrupted call goes on.
 """

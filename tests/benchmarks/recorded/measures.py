@@ -17,6 +17,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "every_family": TRAINED,
     "few_photographs": (*TRAINED, "weights"),
     "compression": (*TRAINED, "weights", "comparison"),
+    "compression_cost": ("models", "networks", "compress"),
     "distillation": (*TRAINED, "weights"),
     "finetune": (*TRAINED, "weights"),
     "bombs": ("data", "weights", "tflite"),

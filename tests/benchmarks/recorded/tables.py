@@ -150,6 +150,22 @@ TABLES: dict[str, dict[str, Columns]] = {
         ),
         "failed": (number("", "number", "d"), words("row", "row"), words("why", "error")),
     },
+    "compression_cost": {
+        "groups": (
+            *(NETWORK, number("built, s", "build_s", ".2f"), number("groups found, s", "walk_s", ".2f")),
+            *(number("halved, s", "halve_s", ".2f"), number("beyond building, s", "beyond_s", ".2f")),
+        ),
+        "decompose": (
+            *(NETWORK, number("layers split", "layers", "d"), number("left", "left", ".2f")),
+            *(number("moments, CPU s", "moments_s"), number("ranks and factors, CPU s", "cpu_s")),
+            number("wall time, s", "seconds"),
+        ),
+        "memory": (
+            *(NETWORK, number("widest filter", "widest", ",d"), number("images once, MB", "once_mb", ",.0f")),
+            *(number("second moments, MB more", "moments_more_mb", "+,.0f"),),
+            number("energy-aware, MB more", "energy_more_mb", "+,.0f"),
+        ),
+    },
     "distillation": {
         "rows": (
             *(
