@@ -9,6 +9,7 @@ files on all test images. Runs are kept, so an interrupted call goes on.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,13 @@ EPOCHS = {"base": 10, "tune": 3, "qat": 1, "cluster": 1, "teacher": 5}
 TRAININGS = ("base", "longer", "qat", "cluster", "teacher", "distilled", "channels", "zeros", "factors", "fresh")
 
 
-def plan(images: int) -> comparison_plan.Plan:
-    """The default plan with `images` training images an epoch."""
-    overrides: dict[str, dict[str, Any]] = {step: {"epoch_images": images} for step in TRAININGS}
-    for step, epochs in EPOCHS.items():
-        overrides.setdefault(step, {})["epochs"] = epochs
-    for step in TRAININGS:
-        overrides[step]["validation_images"] = 1000
-    return comparison_plan.load("default", overrides)
+def overrides(steps: Iterable[str], images: int, epochs: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Options for a plan's steps: that many training images an epoch, 1,000 to validate, and epochs by step."""
+    found: dict[str, dict[str, Any]] = {step: {"epoch_images": images, "validation_images": 1000} for step in steps}
+    for step, count in epochs.items():
+        if step in found or step == "tune":
+            found.setdefault(step, {})["epochs"] = count
+    return found
 
 
 def measure(network: str, options: Any, book: Book) -> None:
@@ -42,7 +42,8 @@ def measure(network: str, options: Any, book: Book) -> None:
     target = Target(network, data=options.data, px=PX, runs=options.runs)
     console = Console(stderr=True)
     processors = comparing.emulated(console)
-    results = comparing.Comparison(plan(options.images), target, console, options.seeds, processors).results()
+    plan = comparison_plan.load("default", overrides(TRAININGS, options.images, EPOCHS))
+    results = comparing.Comparison(plan, target, console, options.seeds, processors).results()
     for result in results:
         facts = {name: value for name, value in result.to_json().items() if name not in ("instructions", "run")}
         book.add("results", **facts | {f"instructions_{name}": n for name, n in result.instructions.items()})

@@ -232,7 +232,8 @@ class Pipeline:
             kind = lineage.network(found)
             if kind not in stage.takes:
                 holds = f"a {kind} network" if kind else "files, not a network"
-                raise UserError(f"{asked} holds {holds}; {name} takes a {kinds} one")
+                giving = " or ".join(stages.giving(taken) for taken in stage.takes)
+                raise UserError(f"{asked} holds {holds}; {name} takes a {kinds} one, which {giving} makes")
             return found
         if stage.starts_new:
             return None

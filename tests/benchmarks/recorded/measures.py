@@ -35,6 +35,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "main_job": (*TRAINED, "pipeline", "measure", "report"),
     "merged_branches": CONVERTED,
     "post_training": TRAINED,
+    "pruning": (*TRAINED, "comparison"),
     "references": ("models", "weights"),
     "start": ("cli",),
 }

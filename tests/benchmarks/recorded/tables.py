@@ -296,6 +296,16 @@ TABLES: dict[str, dict[str, Columns]] = {
             *(number("apart / merged, median", "ratio", ".3f"), spread("p10 to p90", "ratio_p10", "ratio_p90")),
         )
     },
+    "pruning": {
+        "rows": (
+            *(NETWORK, words("channels by", "row"), number("MMACs", "macs", ".1f", 1e-6)),
+            *(number("float, %", "float_accuracy"), number("int8, %", "accuracy"), number("±", "half")),
+            *(number("- width of equal MACs", "gain_macs", "+.1f"), number("ms", "ms", ".3f")),
+            *(number("of claim: ms", "ms_of_claim", ".2f"), number("A53", "a53_of_claim", ".2f")),
+            number("A76", "a76_of_claim", ".2f"),
+        ),
+        "failed": (NETWORK, words("row", "row"), words("why", "error")),
+    },
     "post_training": {
         "rows": (
             *(words("way", "way"), words("file", "file"), number("top-1", "top1")),
