@@ -37,6 +37,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "post_training": TRAINED,
     "pruning": (*TRAINED, "comparison"),
     "references": ("models", "weights"),
+    "training_speed": ("models", "training"),
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {}

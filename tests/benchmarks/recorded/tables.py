@@ -316,6 +316,17 @@ TABLES: dict[str, dict[str, Columns]] = {
     "references": {
         "logits": (*(NETWORK, words("against", "against"), PX, number("largest difference", "difference", ".1e")),)
     },
+    "training_speed": {
+        "rows": (
+            *(
+                NETWORK,
+                PX,
+                number("ours, ms a step", "our_ms", ".1f"),
+                number("PyTorch, ms a step", "their_ms", ".1f"),
+            ),
+            *(number("PyTorch / ours, median", "ratio", ".2f"), spread("p10 to p90", "ratio_p10", "ratio_p90")),
+        )
+    },
     "start": {
         "rows": (words("command", "typed"), spread("seconds", "lowest", "highest"), number("times", "times", "d"))
     },
