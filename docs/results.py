@@ -1,13 +1,13 @@
-"""Writes docs/results.md, its plots, leaderboard.csv and the figures of README.md from the records in docs/results/.
+"""Writes docs/results.md, docs/compression.md, their plots, leaderboard.csv and the README's figures from records.
 
     python docs/results.py            # writes what differs
     python docs/results.py --check    # writes nothing; 1 where something differs, and the first line that does
     python docs/results.py --stale    # records that are older than the code they measure (make results)
 
-The prose is in docs/results.md.jinja, a Jinja template: `{{ flowers.table() }}` is a record's table with the line
-that says how it came about, `{{ flowers.rows().one(seed=1).qat|fixed(1) }}` a figure. A name that is not there is an
-error. `claim(...)` says nothing, and stops the rendering where words of the prose are not true of the records any
-more.
+The records are in docs/results/, the prose in docs/results.md.jinja and docs/compression.md.jinja, Jinja templates:
+`{{ flowers.table() }}` is a record's table with the line that says how it came about,
+`{{ flowers.rows().one(seed=1).qat|fixed(1) }}` a figure. A name that is not there is an error. `claim(...)` says
+nothing, and stops the rendering where words of the prose are not true of the records any more.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tfcompact import files  # noqa: E402
 from tfcompact.errors import UserError  # noqa: E402
 
 TEMPLATE = "results.md.jinja"
+PAGES = {"results.md": TEMPLATE, "compression.md": "compression.md.jinja"}
 FIGURES = {  # what stands in README.md between <!-- figure NAME --> and <!-- /figure -->
     "flowers_from_imagenet": "finetune.part('efficientnet_lite0').rows().one(start='from ImageNet').int8|fixed(1)",
     "flowers_from_scratch": "finetune.part('efficientnet_lite0').rows().one(start='from scratch').int8|fixed(1)",
@@ -59,7 +60,7 @@ def texts(root: Path) -> dict[Path, str]:
     readme = root / "README.md"
     board = views["leaderboard"]
     found = {
-        root / "docs" / "results.md": page(environment),
+        **{root / "docs" / name: page(environment, template) for name, template in PAGES.items()},
         readme: with_figures(readme.read_text(encoding="utf-8"), environment),
         root / "docs" / "results" / "leaderboard.csv": as_csv(board.rows()),
     }
@@ -104,14 +105,14 @@ def listed(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def page(environment: jinja2.Environment) -> str:
-    """docs/results.md. Raises `UserError` that names the line of the template."""
+def page(environment: jinja2.Environment, template: str = TEMPLATE) -> str:
+    """A page of docs/, results.md unless told otherwise. Raises `UserError` that names the line of the template."""
     try:
-        return wrapped(environment.get_template(TEMPLATE).render()) + "\n"
+        return wrapped(environment.get_template(template).render()) + "\n"
     except (jinja2.TemplateError, UserError, LookupError, TypeError, ValueError) as error:
-        frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(TEMPLATE)]
+        frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(template)]
         line = frames[-1] if frames else getattr(error, "lineno", None)
-        raise UserError(f"docs/{TEMPLATE}, line {line}: {type(error).__name__}: {error}") from error
+        raise UserError(f"docs/{template}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def with_figures(text: str, environment: jinja2.Environment) -> str:

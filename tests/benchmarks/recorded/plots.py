@@ -104,8 +104,32 @@ def curves(rows: Rows) -> Figure:
     return figure
 
 
+def comparison(rows: Rows) -> Figure:
+    """The report of `tfcompact compress` on one network."""
+    from tfcompact.comparison.comparison_plot import comparison_figure
+    from tfcompact.comparison.line import lines
+    from tfcompact.comparison.row_result import RowResult
+
+    results = []
+    for row in rows:
+        counted = {key.removeprefix("instructions_"): row[key] for key in row if key.startswith("instructions_")}
+        facts = {key: value for key, value in row.items() if not key.startswith("instructions_")}
+        results.append(RowResult(**facts, instructions=counted))
+    return comparison_figure(lines(results), f"{rows[0]['model']}: CIFAR-10 at {rows[0]['px']} px")
+
+
+def compared(network: str) -> Plot:
+    """The plot of a network's comparison."""
+    return Plot(
+        f"images/compression_{network}.png",
+        lambda views: views["compression"].part(network).rows("results"),
+        comparison,
+    )
+
+
 PLOTS = (
     Plot("results/leaderboard.png", lambda views: views["leaderboard"].rows(), board),
     Plot("images/finetune.png", lambda views: views["finetune"].part("efficientnet_lite0").rows(), curves),
     Plot("images/finetune_squeezenet.png", lambda views: views["finetune"].part("squeezenet_1.1").rows(), curves),
+    compared("mobilenet_v1_0.5"),
 )
