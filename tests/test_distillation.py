@@ -199,3 +199,15 @@ def test_decoupled_distillation_and_mixed_images_do_not_go_together() -> None:
     with pytest.raises(UserError, match="pairs must be STUDENT:TEACHER"):
         distill.Config(teacher="t", hint=1.0, pairs=("a-b",))
     assert Pair("a", "b").teacher == "b"
+
+
+def test_a_hint_does_not_depend_on_how_large_the_students_features_are() -> None:
+    rng = np.random.default_rng(0)
+    features, theirs = (tf.constant(rng.normal(size=(4, 3, 3, c)), tf.float32) for c in (5, 7))
+    kernel = tf.constant(rng.normal(size=(5, 7)), tf.float32)
+    losses = [
+        float(terms.hint_loss(terms.regressed(size * features, kernel, tf.ones(7), tf.zeros(7)), theirs))
+        for size in (1.0, 100.0)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] < 3

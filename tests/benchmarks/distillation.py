@@ -38,7 +38,7 @@ TERMS: dict[str, dict[str, float]] = {
     NONE: {},
     "kd": {"ce": 0.1, "kd": 0.9},
     "dkd": {"ce": 1, "kd": 0, "dkd": 1},
-    "hint": {"ce": 1, "kd": 0, "hint": 0.01},
+    "hint": {"ce": 1, "kd": 0, "hint": 0.1},
     "attention": {"ce": 1, "kd": 0, "attention": 300},
 }
 

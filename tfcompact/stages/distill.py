@@ -133,7 +133,7 @@ def _summary(config: Config) -> str:
 STAGE = Stage(
     config=Config,
     run=run,
-    version=1,
+    version=2,
     takes=("float",),
     gives="float",
     starts_new=True,

@@ -97,8 +97,8 @@ def tucker_energies(kernel: Array, roots: Roots) -> Array:
 def tucker2(kernel: Array, ranks: tuple[int, int], roots: Roots, sweeps: int = 10) -> tuple[Array, Array, Array]:
     """Factors `[in, r_in]`, a core `[kh, kw, r_in, r_out]` and `[r_out, out]` (arXiv:1511.06530).
 
-    By higher-order orthogonal iteration from the higher-order SVD. A step of subspace iteration stands for each of its
-    singular value decompositions, which keeps no less energy than before and costs a tenth.
+    By higher-order orthogonal iteration from the higher-order SVD. A step of subspace iteration stands for each of
+    its singular value decompositions, which keeps no less energy than before and costs a tenth.
     """
     turned = roots.turned(kernel)
     left, right = _mode(turned, 2)[:, : ranks[0]], _mode(turned, 3)[:, : ranks[1]]

@@ -95,7 +95,8 @@ class Teacher(Hook):
                 inference.get_layer(pair.teacher).output_shape[-1],
             )
             kernel = rng.normal(0, shape[0] ** -0.5, shape).astype(np.float32)
-            self.regressors += [tf.Variable(kernel), tf.Variable(np.zeros(shape[1], np.float32))]
+            ones, zeros = np.ones(shape[1], np.float32), np.zeros(shape[1], np.float32)
+            self.regressors += [tf.Variable(value) for value in (kernel, ones, zeros)]
 
     def variables(self) -> Sequence[Variable]:
         """The regressors, and the steps taken."""
@@ -135,8 +136,7 @@ class Teacher(Hook):
             if self.weights.attention:
                 total += self.weights.attention * terms.attention_loss(mine, theirs)
             if self.weights.hint:
-                kernel, bias = self.regressors[2 * i : 2 * i + 2]
-                guess = tf.einsum("nhwc,co->nhwo", mine, kernel) + bias
+                guess = terms.regressed(mine, *self.regressors[3 * i : 3 * i + 3])
                 total += self.weights.hint * terms.hint_loss(guess, theirs)
         return total
 

@@ -54,6 +54,17 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return tf.reduce_mean(tf.square(attention(student) - attention(teacher)))
 
 
+def regressed(features: Tensor, kernel: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """What a regressor, a 1x1 convolution with batch normalization, makes of features `[n, h, w, c]`: `[n, h, w, out]`.
+
+    Normalized, it does not depend on how large the student's features are: those of networks without normalization
+    are large, and their hints would drown every other term.
+    """
+    made = tf.einsum("nhwc,co->nhwo", features, kernel)
+    mean, variance = tf.nn.moments(made, [0, 1, 2])
+    return tf.nn.batch_normalization(made, mean, variance, shift, scale, 1e-5)
+
+
 def hint_loss(guess: Tensor, features: Tensor) -> Tensor:
     """The mean square difference of what a regressor makes of the student's features from the teacher's.
 
