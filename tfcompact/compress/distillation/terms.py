@@ -55,7 +55,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def regressed(features: Tensor, kernel: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """What a regressor, a 1x1 convolution with batch normalization, makes of features `[n, h, w, c]`: `[n, h, w, out]`.
+    """What a regressor, a 1x1 convolution with normalization, makes of features `[n, h, w, c]`: `[n, h, w, out]`.
 
     Normalized, it does not depend on how large the student's features are: those of networks without normalization
     are large, and their hints would drown every other term.
