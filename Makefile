@@ -19,7 +19,7 @@ OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 # The stages, by their lines in the one table of them.
 STAGES := $(shell sed -n 's/.*"tfcompact\.stages\.\([a-z_]*\)".*/\1/p' tfcompact/stages/__init__.py)
 .PHONY: help setup weights train export measure bench-android latency-table report runs models describe sensitivity \
-	options leaderboard app test lint judges always
+	compress options leaderboard app test lint judges always
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -79,6 +79,8 @@ describe: $(READY) ## MODEL block by block; ARGS=--layers layer by layer
 	@$(PROGRAM) describe $(MODEL) $(ARGS)
 sensitivity: $(READY) ## layers of a quantize run by what rounding them costs: RUN=runs/…/quantize-…
 	@$(PROGRAM) sensitivity $(if $(value RUN),"$$TFCOMPACT_RUN") $(ARGS)
+compress: $(READY) ## every way of making MODEL smaller, in one table; ARGS="--plan pruning --seeds 3 …"
+	@$(PROGRAM) compress $(OPTIONS)
 options: $(READY) ## the options of STAGE=train, export, measure or of any stage
 	@$(PROGRAM) $(or $(STAGE),train) --help
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -154,6 +155,25 @@ def test_where_every_row_failed_there_is_no_plot_of_an_earlier_time(tmp_path) ->
     assert (tmp_path / "comparison.png").is_file()
     comparison_files.write([RowResult("a", "chain", 0, error="no")], "t", tmp_path)
     assert not (tmp_path / "comparison.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--processors", "a53"], "no emulated processor named 'a53'"),
+        (["--seeds", "0"], "seeds 0 must be 1 or more|1 or more"),
+        (["--test-images", "0"], "1 or more"),
+        (["--rows", "QTA"], "did you mean QAT"),
+        (["--set", "base.epoch=3"], "did you mean epochs"),
+        (["--model", "mobilenet_v9"], "no model named"),
+    ],
+)
+def test_words_are_refused_before_anything_is_trained(words, said, tmp_path, capsys) -> None:
+    assert main.main(["compress", "--runs", str(tmp_path / "runs"), *words]) != 0
+    heard = capsys.readouterr()
+    assert re.search(said, heard.err)
+    assert heard.out == ""
+    assert not (tmp_path / "runs").exists()
 
 
 PLAN = """

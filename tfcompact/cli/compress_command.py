@@ -43,7 +43,7 @@ class Compress(Target):
 
 def run(name: str, words: Sequence[str], help: str) -> None:
     """Runs the plan row by row, prints the table, and writes the report."""
-    options: Compress = arguments.parse(Compress, name, words, help)
+    options: Compress = arguments.part(arguments.parse(Compress, name, words, help), Compress)
     overrides: dict[str, dict[str, object]] = {}
     for item in options.set:
         arguments.add_override(overrides, item)

@@ -150,12 +150,19 @@ class Comparison:
             known = self._found_out(row, seed, exported, pipeline)
         lacking = [] if seed > self.target.seed else [p for p in self.processors if p not in known.instructions]
         for processor in lacking:
-            config = emulation.Config(cpu=processor, formats=(row.ships,))
-            (measured,) = any_device.measure_run(exported, self.target.runs, config, log=self._log).rows
-            if measured.instructions is not None:
-                known = replace(known, instructions={**known.instructions, processor: measured.instructions})
+            if (count := self._instructions(exported, row.ships, processor)) is not None:
+                known = replace(known, instructions={**known.instructions, processor: count})
         files.write_json(kept, known.to_json())
         return known
+
+    def _instructions(self, exported: store.Run, format: str, processor: str) -> int | None:
+        """What one inference takes on an emulated processor; None where it could not be counted, which is told."""
+        config = emulation.Config(cpu=processor, formats=(format,))
+        try:
+            return any_device.measure_run(exported, self.target.runs, config, log=self._log).rows[0].instructions
+        except UserError as error:
+            self._log(f"no instructions of {processor}: {error}")
+            return None
 
     def _found_out(self, row: Row, seed: int, exported: store.Run, pipeline: Pipeline) -> RowResult:
         from tfcompact.networks import rewrite

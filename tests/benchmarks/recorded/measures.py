@@ -40,7 +40,11 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "training_speed": ("models", "training"),
     "start": ("cli",),
 }
-NOT_RECORDED: dict[str, str] = {}
+NOT_RECORDED: dict[str, str] = {
+    "compression": "takes two hours a network; its record comes when a whole plan has run",
+    "pruning": "takes an hour a network; its record comes when a whole plan has run",
+    "every_family": "takes half an hour; its record comes when all families have run",
+}
 """Scripts that have no record, and why."""
 
 

@@ -127,9 +127,11 @@ def compared(network: str) -> Plot:
     )
 
 
+COMPARED: tuple[str, ...] = ()
+"""The networks whose comparison is recorded, and so has a plot."""
 PLOTS = (
     Plot("results/leaderboard.png", lambda views: views["leaderboard"].rows(), board),
     Plot("images/finetune.png", lambda views: views["finetune"].part("efficientnet_lite0").rows(), curves),
     Plot("images/finetune_squeezenet.png", lambda views: views["finetune"].part("squeezenet_1.1").rows(), curves),
-    compared("mobilenet_v1_0.5"),
+    *map(compared, COMPARED),
 )

@@ -1,7 +1,7 @@
 """Training with few distinct integers in every kernel.
 
-Clustering float weights before rounding loses what it gains: folding and the scales of the channels turn 32 values
-into 200. So the integers themselves are clustered, with one codebook for all channels of a layer. A channel's
+Clustering float weights before rounding loses what it gains: folding and the scales of the channels turn a few values
+into many. So the integers themselves are clustered, with one codebook for all channels of a layer. A channel's
 largest weight stays at 127 or -127, which are always in the codebook, so that the step of its grid, and with it every
 integer, is what it was.
 """
