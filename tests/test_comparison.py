@@ -249,6 +249,21 @@ def test_a_plan_is_run_and_found_again(tmp_path, capsys) -> None:
     assert [row | {"ms": 0} for row in again] == [row | {"ms": 0} for row in first]
 
 
+def test_a_fault_of_ours_is_a_row_that_failed(tmp_path, monkeypatch) -> None:
+    target = Target("mobilenet_v1_0.25", data="digits", px=64, runs=tmp_path)
+    plan = comparison_plan.load("default").only(["QAT", "PTQ"])
+    told = io.StringIO()
+    comparison = comparing.Comparison(plan, target, Console(file=told))
+
+    def broken(self, config, parent=None, start=None):
+        raise ZeroDivisionError("somewhere\ndeep")
+
+    monkeypatch.setattr(comparing.Pipeline, "run", broken)
+    results = comparison.results()
+    assert [result.error for result in results] == ["ZeroDivisionError: somewhere deep"] * 2
+    assert "Traceback" in told.getvalue()
+
+
 def test_another_network_or_image_is_the_rows_own(tmp_path) -> None:
     row = comparison_plan.load("default").only(["image 75 %"]).rows[0]
     target = Target("mobilenet_v1_0.25", data="digits", px=64, runs=tmp_path)

@@ -35,6 +35,7 @@ from tfcompact.tflite import runtime
 
 VERSION = 1
 """Of what is kept of a row: part of its name, so that another way of judging never takes over an old figure."""
+LONGEST = 500  # characters of a reason
 QUICK_S = 5.0  # a row that took less was there already, and says nothing of how long others take
 
 
@@ -83,8 +84,12 @@ class Comparison:
             exported = self._exported(row, seed)
             return self._judged(row, seed, exported)
         except UserError as error:
-            self._log(f"failed: {error}")
-            return RowResult(row.name, row.kind, seed, row.plain, error=" ".join(str(error).split()))
+            reason = str(error)
+        except Exception as error:  # out of memory, or a fault of ours: it is told whole, and the other rows go on
+            self.console.print_exception()
+            reason = f"{type(error).__name__}: {error}"
+        self._log(f"failed: {reason}")
+        return RowResult(row.name, row.kind, seed, row.plain, error=" ".join(reason.split())[:LONGEST])
 
     def _exported(self, row: Row, seed: int) -> store.Run:
         """The export run at the end of a row's chain."""
