@@ -1,8 +1,9 @@
-"""A network taken through every stage that makes it smaller, to an int8 file, at a budget of a few images."""
+"""A network taken through every stage that makes it smaller, to an int8 file, with a few images or with more."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,40 @@ from tfcompact.runs import store
 TEACHER = "mobilenet_v1_0.25"
 BRIEF = {"epoch_images": 64, "validation_images": 32, "norm_batches": 1}
 CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("distill", {"epochs": 1, "hint": 0.1, **BRIEF}),
-    ("channels", {"keep": 0.7, "multiple": 8, "epochs": 0, **BRIEF}),
-    ("decompose", {"keep": 0.9, "multiple": 8, "epochs": 0, "moment_images": 16, **BRIEF}),
-    ("zeros", {"structure": "weights", "sparsity": 0.5, "epochs": 0, **BRIEF}),
-    ("quantize", {"epochs": 0, "calibration_images": 32, "sqnr_images": 0, **BRIEF}),
-    ("cluster", {"clusters": 16, "epochs": 1, **BRIEF}),
+    ("distill", {"epochs": 1, "hint": 0.1}),
+    ("channels", {"keep": 0.7, "multiple": 8, "epochs": 0}),
+    ("decompose", {"keep": 0.9, "multiple": 8, "epochs": 0, "moment_images": 16}),
+    ("zeros", {"structure": "weights", "sparsity": 0.5, "epochs": 0}),
+    ("quantize", {"epochs": 0, "calibration_images": 32, "sqnr_images": 0}),
+    ("cluster", {"clusters": 16, "epochs": 1}),
 )
 STAGES = {"channels": "prune", "zeros": "prune"}
 EXPORT = {"formats": ["int8"], "images": 32, "largest_loss": 100, "least_agreement": 0, "samples": 0}
 
 
-def through_every_stage(name: str, runs: Path) -> dict[str, Any]:
+def through_every_stage(
+    name: str,
+    runs: Path,
+    data: str = "digits",
+    *,
+    px: int = 64,
+    budget: Mapping[str, int] = BRIEF,
+    epochs: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """What each stage left of the network: multiply-adds and parameters, zeros, values of a kernel, and the file.
 
-    A stage that refuses the network is left out of its chain, and `refused` says why.
+    `budget` are options of every training, `epochs` those of steps of the chain, and of `fit`, the teacher's. A stage
+    that refuses the network is left out of its chain, and `refused` says why.
     """
-    px = max(64, models.spec(name).min_px)
-    teacher = _pipeline(TEACHER, px, runs).run(configured("fit", {"epochs": 1, **BRIEF}))
-    pipeline = _pipeline(name, px, runs)
+    px, longer = max(px, models.spec(name).min_px), epochs or {}
+    teacher = _pipeline(TEACHER, data, px, runs).run(configured("fit", {"epochs": longer.get("fit", 1), **budget}))
+    pipeline = _pipeline(name, data, px, runs)
     found: dict[str, Any] = {"network": name, "family": models.spec(name).family, "px": px, "refused": ""}
     run: store.Run | None = None
     for step, options in CHAIN:
         stage = STAGES.get(step, step)
-        given = options | ({"teacher": f"{TEACHER}/{teacher.name}"} if stage == "distill" else {})
+        given = {**options, **budget} | ({"epochs": longer[step]} if step in longer else {})
+        given |= {"teacher": f"{TEACHER}/{teacher.name}"} if stage == "distill" else {}
         try:
             run = pipeline.run(configured(stage, given), run.name if run else None)
         except UserError as error:
@@ -51,6 +62,7 @@ def through_every_stage(name: str, runs: Path) -> dict[str, Any]:
         if stage in ("distill", "prune", "decompose"):
             cost = rewrite.cost(rewrite.inference(pipeline.load(run)))
             found[f"{step}_macs"], found[f"{step}_parameters"] = cost.macs, cost.trainable
+        found[f"{step}_accuracy"] = run.notes["validation_accuracy"]
         if step == "zeros":
             found["zeros"] = run.notes["zeros"]
         if step == "cluster":
@@ -58,12 +70,13 @@ def through_every_stage(name: str, runs: Path) -> dict[str, Any]:
             found["seconds"] = sum(made.provenance["seconds"] for made in run.chain)
     assert run is not None
     if run.stage == "cluster":
-        exported = pipeline.export(configured("export", EXPORT), run.name)
+        exported = pipeline.export(configured("export", {**EXPORT, "images": budget["validation_images"]}), run.name)
         (artifact,) = exported.artifacts
         content = (exported.path / artifact.path).read_bytes()
+        found["file_accuracy"] = artifact.checks["accuracy"]
         found |= {"bytes": len(content), "zipped_bytes": len(zlib.compress(content, 9))}
     return found
 
 
-def _pipeline(name: str, px: int, runs: Path) -> Pipeline:
-    return Pipeline(Target(name, data="digits", px=px, runs=runs), Console(quiet=True))
+def _pipeline(name: str, data: str, px: int, runs: Path) -> Pipeline:
+    return Pipeline(Target(name, data=data, px=px, runs=runs), Console(quiet=True))

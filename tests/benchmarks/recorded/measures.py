@@ -24,6 +24,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "fit_overhead": ("data", "training"),
     "flowers": TRAINED,
     "imagenet_weights": ("data", *CONVERTED, "weights"),
+    "foreign_range": TRAINED,
     "input_pipeline": ("data",),
     "instructions": (*CONVERTED, "measure"),
     "kernels": CONVERTED,
@@ -43,6 +44,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
 NOT_RECORDED: dict[str, str] = {
     "compression": "takes two hours a network; its record comes when a whole plan has run",
     "pruning": "takes an hour a network; its record comes when a whole plan has run",
+    "foreign_range": "needs Debian's package of Fashion-MNIST, and half an hour; its record comes with it",
     "every_family": "takes half an hour; its record comes when all families have run",
 }
 """Scripts that have no record, and why."""

@@ -208,6 +208,17 @@ TABLES: dict[str, dict[str, Columns]] = {
             number("photographs with a tie", "tied", "d"),
         ),
     },
+    "foreign_range": {
+        "rows": (
+            *(NETWORK, words("images", "data"), PX, number("MMACs", "distill_macs", ".1f", 1e-6)),
+            *(number("left", "decompose_macs", ".1f", 1e-6), number("distilled, %", "distill_accuracy")),
+            *(number("channels, %", "channels_accuracy"), number("split, %", "decompose_accuracy")),
+            *(number("zeros, %", "zeros_accuracy"), number("int8, %", "quantize_accuracy")),
+            *(number("clustered, %", "cluster_accuracy"), number("file, %", "file_accuracy")),
+            *(number("kB", "bytes", ",.0f", 1e-3), number("zip, kB", "zipped_bytes", ",.0f", 1e-3)),
+            words("refused", "refused"),
+        )
+    },
     "input_pipeline": {
         "rows": (
             *(words("pipeline", "pipeline"), number("images/s, median", "images_per_s", ".0f")),
