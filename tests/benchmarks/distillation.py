@@ -57,7 +57,7 @@ def measure(student: str, seed: int, options: Any, book: Book) -> None:
     place, _ = folder(Path(options.data), options.runs / "photographs", None, 0)
     runs = options.runs / "runs"
     teaching = Pipeline(Target(TEACHER, data=str(place), px=options.px, seed=0, runs=runs), Console(stderr=True))
-    # Smoothed labels would take away what a student could learn of how classes resemble each other (arXiv:1906.02629).
+    # Smoothed labels take away what a student could learn of how classes resemble each other (arXiv:1906.02629).
     recipe = dict(load_recipe("finetune")[0].options)
     teacher = teaching.run(configured("fit", recipe | {"label_smoothing": 0.0}))
     if not book.tables:
