@@ -3,9 +3,9 @@
     python3.11 tests/torch_reference/environment.py
     python tests/benchmarks/training_speed.py [--networks mobilenet_v3_small …] [--rounds 15]
 
-Batch 32, two threads, AdamW, smoothed labels, images already in memory. Ours is a whole step of the training loop, with its
-moving average of the weights. Both take `--steps` steps in turns; the ratio is their time over ours: of more than 1,
-ours is faster. These are speeds of x86 and show nothing of a phone's.
+Batch 32, two threads, AdamW, smoothed labels, images already in memory. Ours is a whole step of the training loop,
+with its moving average of the weights. Both take `--steps` steps in turns; the ratio is their time over ours: of more
+than 1, ours is faster. These are speeds of x86 and show nothing of a phone's.
 """
 
 from __future__ import annotations
