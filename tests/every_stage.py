@@ -23,7 +23,7 @@ CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("distill", {"epochs": 1, "hint": 0.1}),
     ("channels", {"keep": 0.7, "multiple": 8, "epochs": 0}),
     ("decompose", {"keep": 0.9, "multiple": 8, "epochs": 0, "moment_images": 16}),
-    ("zeros", {"structure": "weights", "sparsity": 0.5, "epochs": 0}),
+    ("zeros", {"structure": "energy", "sparsity": 0.5, "keep": 0.97, "fit_images": 16, "epochs": 0}),
     ("quantize", {"epochs": 0, "calibration_images": 32, "sqnr_images": 0}),
     ("cluster", {"clusters": 16, "epochs": 1}),
 )

@@ -55,6 +55,10 @@ def test_what_is_compared_has_trained_as_long() -> None:
     assert epochs("width 50 %") == epochs("channels 50 %, L2") == epochs("distilled, KD") == epochs("zeros 75 %")
 
 
+FIT = "[steps.x]\nstage='fit'\n"
+ROW = "[[row]]\nname='a'\nclass='chain'\nships='float32'\nsteps=['x']\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -73,6 +77,19 @@ def test_what_is_compared_has_trained_as_long() -> None:
             "has no .teacher",
         ),
         ("not toml", "is not a plan"),
+        ("row=3", "must be tables"),
+        ("teacher=3\n" + FIT + ROW, "teacher of plan .* must be a table"),
+        ("export=3\n" + FIT + ROW, "export of plan .* must be a table"),
+        ("steps=3\n" + ROW, "steps of plan .* must be a table"),
+        ("[steps]\nx=3\n" + ROW, "must hold tables"),
+        (FIT + ROW + "px=0", "px of row 'a' must be a share"),
+        (FIT + ROW + "px='big'", "px of row 'a' must be a share"),
+        (FIT + ROW + "plain=1", "must be true or false"),
+        (FIT + ROW.replace("float32", "float64"), "format that row 'a' ships"),
+        (FIT + ROW + "with=3", "with of row 'a' must be a table"),
+        (FIT + ROW + "with.x=3", "must hold tables"),
+        (FIT + "epochs='y'\n[steps.y]\nstage='fit'\nepochs=1.5\n" + ROW, "must be a whole number"),
+        (FIT + "[steps.y]\nstage='fit'\nepoch=1\n" + ROW, "option of y"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused_in_one_line(text, words, tmp_path) -> None:
@@ -88,6 +105,12 @@ def test_a_plan_or_row_that_there_is_not() -> None:
         comparison_plan.load("defualt")
     with pytest.raises(UnknownName, match="did you mean QAT"):
         comparison_plan.load("default").only(["QTA"])
+    with pytest.raises(UserError, match="no row has step tune, of which only the epochs count; batch would do"):
+        comparison_plan.load("default", {"tune": {"batch": 8}})
+    plan = comparison_plan.load(
+        "default", {"base": {"augment": {"flip": False}}, "longer": {"augment": {"flip": False}}}
+    )
+    assert plan.rows[0].steps[0].options["augment"] == {"flip": False}
     with pytest.raises(UnknownName, match="step of plan default"):
         comparison_plan.load("default", {"bose": {"epochs": 1}})
 
@@ -244,6 +267,12 @@ def test_a_plan_is_run_and_found_again(tmp_path, capsys) -> None:
     runs = sorted((tmp_path / "runs").glob("*/*-*"))
     assert main.main(words) == 0
     assert "already there" in capsys.readouterr().out
+    assert sorted((tmp_path / "runs").glob("*/*-*")) == runs
+    next(report.glob("rows/*")).write_text("{")  # what is damaged is found out again
+    fit = next((tmp_path / "runs" / "mobilenet_v1_0.25").glob("fit-*"))
+    without = [word for word in words if word not in ("--data", "digits", "--px", "32")]
+    assert main.main([*without, "--parent", fit.name]) == 0  # on the images of the parent, at their size
+    assert "digits at 32 px" in capsys.readouterr().out
     assert sorted((tmp_path / "runs").glob("*/*-*")) == runs
     again = json.loads((report / "report.json").read_text())
     assert [row | {"ms": 0} for row in again] == [row | {"ms": 0} for row in first]

@@ -2,9 +2,9 @@
     make weights
     python tests/benchmarks/compression.py path/to/cifar10 [--networks mobilenet_v3_small] [--runs runs/compression]
 
-CIFAR-10 at 64 px, with a part of its training images in every epoch so that all rows of a network take an hour or two
-on two cores; the teacher, EfficientNet-Lite0, starts from ImageNet's weights. Accuracies are those of the exported
-files on all test images. Runs are kept, so an interrupted call goes on.
+CIFAR-10 at 64 px, with a part of its training images in every epoch; the teacher, EfficientNet-Lite0, starts from
+ImageNet's weights. Accuracies are those of the exported files on all test images. Runs are kept, so an interrupted
+call goes on.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from tfcompact import files
+from tfcompact import files, stages
 from tfcompact.comparison.comparison_plan import TEACHER, Plan, Row, Step
 from tfcompact.comparison.row_result import RowResult
 from tfcompact.errors import UserError
@@ -65,7 +66,8 @@ class Comparison:
             left = sum(took) / len(took) * (len(tasks) - number + 1) / 60 if took else None
             told = "" if left is None else f", about {left:.0f} min left"
             of_seed = f", seed {seed}" if self.seeds > 1 else ""
-            self.console.rule(f"[bold]{number} of {len(tasks)}: {row.name}{of_seed}[/]{told}", align="left")
+            title = escape(f"{number} of {len(tasks)}: {row.name}{of_seed}")
+            self.console.rule(f"[bold]{title}[/]{told}", align="left")
             started = time.monotonic()
             found.append(self.result(row, seed))
             if (seconds := time.monotonic() - started) > QUICK_S:
@@ -126,7 +128,7 @@ class Comparison:
         run: store.Run | None = None
         for step in row.steps:
             options = dict(step.options)
-            if run is None and step.stage == "fit":
+            if run is None and stages.stage(step.stage).starts_new:
                 options = self._from_imagenet(pipeline) | options
             run = pipeline.run(configured(step.stage, options, step.id), run.name if run else None)
         assert run is not None
@@ -147,12 +149,11 @@ class Comparison:
         """What is known of an export, from where it was kept, or found out now and kept."""
         pipeline = self._pipeline(row.model, row.px, seed)
         kept = self._kept(exported)
-        if kept.is_file():
-            known = replace(
-                RowResult.from_json(read_json(kept)), row=row.name, kind=row.kind, plain=row.plain, seed=seed
-            )
-        else:
+        try:
+            known = RowResult.from_json(read_json(kept))
+        except (OSError, UserError, TypeError, AttributeError):  # not there, or damaged: it can be found out again
             known = self._found_out(row, seed, exported, pipeline)
+        known = replace(known, row=row.name, kind=row.kind, plain=row.plain, seed=seed)
         lacking = [] if seed > self.target.seed else [p for p in self.processors if p not in known.instructions]
         for processor in lacking:
             if (count := self._instructions(exported, row.ships, processor)) is not None:
@@ -181,11 +182,10 @@ class Comparison:
         test = images_to_test(pipeline.subject, exported).first(self.test_images)
         paths = {artifact.format: exported.path / artifact.path for artifact in exported.artifacts}
         accuracies = {
-            format: accuracy_of(runtime.LiteModel(paths[format], threads=runtime_threads()), test)
+            format: accuracy_of(runtime.LiteModel(paths[format], threads=os.cpu_count() or 1), test)
             for format in dict.fromkeys((ORIGINAL, row.ships))
         }
         content = paths[row.ships].read_bytes()
-        chain = [*exported.chain]
         return RowResult(
             row=row.name,
             kind=row.kind,
@@ -203,7 +203,7 @@ class Comparison:
             bytes=len(content),
             zipped_bytes=len(zlib.compress(content, 9)),
             energy_uj=profile(network, precision).total.energy_pj / 1e6,
-            minutes=sum(run.provenance["seconds"] for run in chain) / 60,
+            minutes=sum(run.provenance["seconds"] for run in exported.chain) / 60,
         )
 
     def _timed(self, found: Sequence[RowResult]) -> list[RowResult]:
@@ -234,10 +234,19 @@ class Comparison:
         return self._opened(model or self.target.model, px, seed)
 
     @functools.cached_property
+    def _target(self) -> Target:
+        """The target, on the images of the finished run that stands for the base: all rows see what it saw."""
+        if self.base is None:
+            return self.target
+        run = store.find(self.target.runs, Pipeline(self.target).spec.name, self.base)
+        source = self.target.data or str(run.provenance["data"]["source"])
+        return replace(self.target, data=source, px=self.target.px or run.px)
+
+    @functools.cached_property
     def _opened(self) -> Callable[[str, float, int], Pipeline]:
         @functools.cache
         def opened(model: str, px: float, seed: int) -> Pipeline:
-            target = replace(self.target, model=model, seed=seed)
+            target = replace(self._target, model=model, seed=seed)
             if px != 1:
                 whole = Pipeline(target, Console(quiet=True)).subject.px(None)
                 target = replace(target, px=round(whole * px))
@@ -255,8 +264,3 @@ def emulated(console: Console) -> tuple[str, ...]:
         console.print("no instructions are counted: apt-get install qemu-user", highlight=False)
         return ()
     return tuple(PROCESSORS)
-
-
-def runtime_threads() -> int:
-    """The threads with which accuracy is judged."""
-    return len(os.sched_getaffinity(0))

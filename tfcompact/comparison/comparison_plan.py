@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tfcompact import models, stages
 from tfcompact.errors import UnknownName, UserError
-from tfcompact.pipeline.recipe import configured
+from tfcompact.pipeline.recipe import configured, merged
 from tfcompact.records.formats import FORMATS, INTEGER
 
 PLANS = Path(__file__).parent / "plans"
@@ -82,15 +83,18 @@ def load(name: str, overrides: Mapping[str, Options] | None = None) -> Plan:
     for key in content:
         if key not in ("steps", "teacher", "export", "row"):
             raise UnknownName(f"key of plan {name}", key, ("steps", "teacher", "export", "row"))
-    steps = _merged(_table(content, "steps", name), overrides or {}, f"step of plan {name}")
+    steps = _merged(_table(content, "steps", f"plan {name}"), overrides or {}, f"step of plan {name}")
     epochs = {id: options.get("epochs", 0) for id, options in steps.items()}
     steps = {id: _with_epochs(id, options, epochs) for id, options in steps.items()}
-    rows = [_row(row, steps, f"row {number} of plan {name}") for number, row in enumerate(content.get("row", []), 1)]
+    listed = content.get("row", [])
+    if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
+        raise UserError(f"the rows of plan {name} must be tables, each under [[row]]")
+    rows = [_row(row, steps, f"row {number} of plan {name}") for number, row in enumerate(listed, 1)]
     if not rows:
         raise UserError(f"plan {name} has no row; give it one: [[row]]")
     if twice := [row.name for i, row in enumerate(rows) if row.name in [before.name for before in rows[:i]]]:
         raise UserError(f"two rows of plan {name} are called {twice[0]!r}")
-    teacher = content.get("teacher")
+    teacher = _table(content, "teacher", f"plan {name}", of_tables=False)
     made = (
         _row({"name": "teacher", "class": "chain"} | teacher, steps, f"the teacher of plan {name}")
         if teacher
@@ -99,8 +103,20 @@ def load(name: str, overrides: Mapping[str, Options] | None = None) -> Plan:
     for row in rows:
         if row.needs_teacher and made is None:
             raise UserError(f"row {row.name!r} of plan {name} learns from a teacher; the plan has no [teacher]")
-    configured("export", content.get("export", {}))
-    return Plan(name, tuple(rows), made, content.get("export", {}))
+    export = _table(content, "export", f"plan {name}", of_tables=False)
+    configured("export", export)
+    _check_unused(steps, overrides or {}, [*rows, *([made] if made else [])])
+    return Plan(name, tuple(rows), made, export)
+
+
+def _check_unused(steps: Mapping[str, Options], overrides: Mapping[str, Options], rows: Sequence[Row]) -> None:
+    """Raises `UserError` for an option of a step that no row has: of such a step only the epochs count."""
+    used = {step.id for row in rows for step in row.steps}
+    for id, options in steps.items():
+        if id not in used:
+            configured(str(options.get("stage", "")), {k: v for k, v in options.items() if k != "stage"}, id)
+            if others := [option for option in overrides.get(id, {}) if option != "epochs"]:
+                raise UserError(f"no row has step {id}, of which only the epochs count; {others[0]} would do nothing")
 
 
 def _content(name: str) -> dict[str, Any]:
@@ -113,10 +129,14 @@ def _content(name: str) -> dict[str, Any]:
         raise UserError(f"{name} is not a plan: {error}") from None
 
 
-def _table(content: Mapping[str, Any], key: str, name: str) -> dict[str, Options]:
+def _table(content: Mapping[str, Any], key: str, place: str, *, of_tables: bool = True) -> dict[str, Any]:
+    """A table of the plan or of a row, which may hold nothing but tables."""
     found = content.get(key, {})
-    if not isinstance(found, dict) or not all(isinstance(value, dict) for value in found.values()):
-        raise UserError(f"{key} of plan {name} must be tables: [{key}.NAME]")
+    if not isinstance(found, dict):
+        raise UserError(f"{key} of {place} must be a table, not {found!r}")
+    for name, value in found.items():
+        if of_tables and not isinstance(value, dict):
+            raise UserError(f"{key} of {place} must hold tables; {name} is {value!r}")
     return found
 
 
@@ -124,7 +144,7 @@ def _merged(tables: Mapping[str, Options], overrides: Mapping[str, Options], wha
     for id in overrides:
         if id not in tables:
             raise UnknownName(what, id, list(tables))
-    return {id: {**options, **overrides.get(id, {})} for id, options in tables.items()}
+    return {id: merged(options, overrides.get(id, {})) for id, options in tables.items()}
 
 
 def _with_epochs(id: str, options: Options, epochs: Mapping[str, Any], seen: tuple[str, ...] = ()) -> Options:
@@ -138,7 +158,10 @@ def _with_epochs(id: str, options: Options, epochs: Mapping[str, Any], seen: tup
             raise UnknownName(f"step in the epochs of {id}", other, list(epochs))
         if other in (id, *seen):
             raise UserError(f"the epochs of step {id} go round in a circle: {asked}")
-        total += int(_with_epochs(other, {"epochs": epochs[other]}, epochs, (*seen, id))["epochs"])
+        count = _with_epochs(other, {"epochs": epochs[other]}, epochs, (*seen, id))["epochs"]
+        if not isinstance(count, int):
+            raise UserError(f"the epochs of step {other} must be a whole number, not {count!r}")
+        total += count
     return {**options, "epochs": total}
 
 
@@ -154,30 +177,35 @@ def _row(row: Mapping[str, Any], steps: Mapping[str, Options], place: str) -> Ro
         raise UnknownName(f"class of row {name!r}", str(kind), CLASSES)
     if not isinstance(chain, list) or not chain:
         raise UserError(f"row {name!r} has no steps; give it a list of them")
-    overrides = row.get("with", {})
+    overrides = _table(row, "with", f"row {name!r}")
     made = []
     for id in chain:
-        if id not in steps:
+        if not isinstance(id, str) or id not in steps:
             raise UnknownName(f"step of row {name!r}", str(id), list(steps))
-        options = {**steps[id], **overrides.get(id, {})}
+        options = merged(steps[id], overrides.get(id, {}))
         stage = str(options.pop("stage", ""))
         configured(stage, options, id)  # raises for what does not fit
         made.append(Step(id, stage, options))
     if unused := [id for id in overrides if id not in chain]:
         raise UnknownName(f"step that row {name!r} has options for", unused[0], chain)
     if row.get("model") is not None:
-        models.spec(row["model"])
+        models.spec(str(row["model"]))
+    px, plain = row.get("px", 1.0), row.get("plain", False)
+    if isinstance(px, bool) or not isinstance(px, int | float) or not 0 < px < math.inf:
+        raise UserError(f"px of row {name!r} must be a share of the image's side, more than 0, not {px!r}")
+    if not isinstance(plain, bool):
+        raise UserError(f"plain of row {name!r} must be true or false, not {plain!r}")
     found = Row(
         name,
         kind,
         tuple(made),
         row.get("model"),
-        float(row.get("px", 1.0)),
+        float(px),
         row.get("ships", "int8"),
-        bool(row.get("plain", False)),
+        plain,
     )
     if found.ships not in FORMATS:
-        raise UnknownName(f"format that row {name!r} ships", found.ships, FORMATS)
+        raise UnknownName(f"format that row {name!r} ships", str(found.ships), FORMATS)
     gives = stages.stage(made[-1].stage).gives
     if name != "teacher" and (found.ships in INTEGER) != (gives == "quantized"):
         raise UserError(

@@ -91,19 +91,19 @@ def configured_steps(recipe: str, overrides: Mapping[str, Mapping[str, Any]]) ->
         if id not in [step.id for step in steps]:
             raise UnknownName(f"step of recipe {recipe}", id, [step.id for step in steps])
     return [
-        (step, configured(step.stage, _merged(step.options, overrides.get(step.id, {})), step.id)) for step in steps
+        (step, configured(step.stage, merged(step.options, overrides.get(step.id, {})), step.id)) for step in steps
     ]
 
 
-def _merged(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def merged(options: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """`options` with `overrides` in place; tables inside are merged too."""
-    merged = dict(options)
+    found = dict(options)
     for name, value in overrides.items():
-        before = merged.get(name)
+        before = found.get(name)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            value = _merged(before, value)
-        merged[name] = value
-    return merged
+            value = merged(before, value)
+        found[name] = value
+    return found
 
 
 def configured(name: str, options: Mapping[str, Any], id: str | None = None) -> Any:

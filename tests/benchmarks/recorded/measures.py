@@ -42,10 +42,10 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {
-    "compression": "takes two hours a network; its record comes when a whole plan has run",
-    "pruning": "takes an hour a network; its record comes when a whole plan has run",
-    "foreign_range": "needs Debian's package of Fashion-MNIST, and half an hour; its record comes with it",
-    "every_family": "takes half an hour; its record comes when all families have run",
+    "compression": "takes hours; its record comes when a whole plan has run",
+    "pruning": "takes hours; its record comes when a whole plan has run",
+    "foreign_range": "needs Debian's package of Fashion-MNIST; its record comes with it",
+    "every_family": "its record comes when all families have run",
 }
 """Scripts that have no record, and why."""
 

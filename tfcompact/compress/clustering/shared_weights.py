@@ -23,7 +23,6 @@ FIXED = 0.75
 """The share of a training after which codebooks are fixed; only then weights are kept."""
 EVERY = 20  # steps between two adjustments of a codebook
 PINNED = (-codebooks.LARGEST, 0, codebooks.LARGEST)
-SMALLEST = len(PINNED) + 1
 
 
 def clusterable(qat: Model) -> list[Wrapped]:

@@ -98,7 +98,7 @@ def tucker2(kernel: Array, ranks: tuple[int, int], roots: Roots, sweeps: int = 1
     """Factors `[in, r_in]`, a core `[kh, kw, r_in, r_out]` and `[r_out, out]` (arXiv:1511.06530).
 
     By higher-order orthogonal iteration from the higher-order SVD. A step of subspace iteration stands for each of
-    its singular value decompositions, which keeps no less energy than before and costs a tenth.
+    its singular value decompositions, which keeps no less energy than before and costs less.
     """
     turned = roots.turned(kernel)
     left, right = _mode(turned, 2)[:, : ranks[0]], _mode(turned, 3)[:, : ranks[1]]
