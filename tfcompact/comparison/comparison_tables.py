@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tfcompact.comparison.line import Line
 from tfcompact.comparison.row_result import RowResult
+from tfcompact.report.markdown import cell, mark, table_line
 from tfcompact.report.short_numbers import digits
 from tfcompact.report.table_columns import ABSENT, GAP, Column, fitting, omitted_headings, table_of
 
@@ -89,7 +90,7 @@ def markdown(lines: Sequence[Line], title: str, plot: str | None) -> str:
     parts = [f"# {title}", *([f"![Accuracy against time and download]({plot})"] if plot else [])]
     parts += [markdown_table(lines), legend(lines)]
     if failed := failures(lines):
-        parts += ["Rows that could not be made:", "\n".join(f"- {_cell(line)}" for line in failed)]
+        parts += ["Rows that could not be made:", "\n".join(f"- {cell(why)}" for why in failed)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,11 +99,11 @@ def markdown_table(lines: Sequence[Line]) -> str:
     whole = [line for line in lines if not line.error]
     every = columns(whole)
     rows = [
-        [" ".join(column.heading.split("\n")) for column in every],
-        [":--" if column.left else "--:" for column in every],
-        *([_bold(_cell(column.text(line)), bool(line.fronts)) for column in every] for line in whole),
+        table_line(" ".join(column.heading.split("\n")) for column in every),
+        table_line(":--" if column.left else "--:" for column in every),
+        *(table_line(mark(cell(column.text(row)), bool(row.fronts)) for column in every) for row in whole),
     ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(rows)
 
 
 def as_csv(results: Sequence[RowResult]) -> str:
@@ -124,13 +125,3 @@ def _optional(value: float | None, scale: float) -> str:
 
 def _gain(value: float | None) -> str:
     return ABSENT if value is None else f"{value:+.1f}"
-
-
-def _cell(text: str) -> str:
-    for character in "\\|*`<>[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
-
-
-def _bold(text: str, bold: bool) -> str:
-    return f"**{text}**" if bold and text else text

@@ -28,8 +28,8 @@ def _section(setting: Setting, rows: Sequence[Row]) -> list[str]:
     rows, beware = without_shared_flags(rows)
     front = f"Bold: on the Pareto front (no other file is both {setting.cost.cheaper} and more accurate)."
     return [
-        f"## {_cell(setting.place)}",
-        f"Accuracy: {_cell(setting.images_text)}.",
+        f"## {cell(setting.place)}",
+        f"Accuracy: {cell(setting.images_text)}.",
         _table([column.printed for column in useful_columns(rows)], rows),
         *filter(None, (front, setting.caution, beware)),
     ]
@@ -39,22 +39,24 @@ def _table(columns: Sequence[Column[Row]], rows: Sequence[Row]) -> str:
     """One line a row, bold on the front."""
     front = measured_rows.pareto_front(rows)
     lines = [
-        _line(column.heading for column in columns),
-        _line(":--" if column.left else "--:" for column in columns),
-        *(_line(_mark(_cell(column.text(row)), row in front) for column in columns) for row in rows),
+        table_line(column.heading for column in columns),
+        table_line(":--" if column.left else "--:" for column in columns),
+        *(table_line(mark(cell(column.text(row)), row in front) for column in columns) for row in rows),
     ]
     return "\n".join(lines)
 
 
-def _line(cells: Iterable[str]) -> str:
+def table_line(cells: Iterable[str]) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _mark(text: str, bold: bool) -> str:
+def mark(text: str, bold: bool) -> str:
+    """The text, bold if asked for."""
     return f"**{text}**" if bold and text else text
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that stays one cell of a Markdown table and cannot become markup."""
     for character in "\\|*`<>[]":
         text = text.replace(character, "\\" + character)
