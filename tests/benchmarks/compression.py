@@ -20,6 +20,7 @@ from rich.console import Console
 
 from tfcompact.comparison import comparing, comparison_plan
 from tfcompact.comparison.line import Line, lines
+from tfcompact.comparison.row_result import RowResult
 from tfcompact.pipeline.target import Target
 
 NETWORKS = ("mobilenet_v1_0.5", "mobilenet_v3_small", "googlenet_bn")
@@ -37,13 +38,17 @@ def overrides(steps: Iterable[str], images: int, epochs: Mapping[str, int]) -> d
     return found
 
 
-def measure(network: str, options: Any, book: Book) -> None:
-    """Runs the plan on one network, and writes a row for each of its lines."""
+def compared(network: str, plan: str, steps: Iterable[str], options: Any) -> list[RowResult]:
+    """What a plan finds of one network; `steps` are those that train."""
     target = Target(network, data=options.data, px=PX, runs=options.runs)
     console = Console(stderr=True)
-    processors = comparing.emulated(console)
-    plan = comparison_plan.load("default", overrides(TRAININGS, options.images, EPOCHS))
-    results = comparing.Comparison(plan, target, console, options.seeds, processors).results()
+    loaded = comparison_plan.load(plan, overrides(steps, options.images, EPOCHS))
+    return comparing.Comparison(loaded, target, console, options.seeds, comparing.emulated(console)).results()
+
+
+def measure(network: str, options: Any, book: Book) -> None:
+    """Runs the plan on one network, and writes a row for each of its lines."""
+    results = compared(network, "default", TRAININGS, options)
     for result in results:
         facts = {name: value for name, value in result.to_json().items() if name not in ("instructions", "run")}
         book.add("results", **facts | {f"instructions_{name}": n for name, n in result.instructions.items()})

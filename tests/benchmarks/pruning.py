@@ -12,15 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compression import EPOCHS, PX, overrides, row_of
+from compression import compared, row_of
 from recorded import tables
 from recorded.arguments import Arguments
 from recorded.record import Book, recording
-from rich.console import Console
 
-from tfcompact.comparison import comparing, comparison_plan
 from tfcompact.comparison.line import Line, lines
-from tfcompact.pipeline.target import Target
 
 NETWORKS = ("mobilenet_v1_0.5", "mobilenet_v2_0.5", "googlenet_bn", "densenet_bc_40_12")
 TRAININGS = ("base", "longer", "channels", "fresh", "qat")
@@ -29,12 +26,7 @@ WHOLE = "whole"
 
 def measure(network: str, options: Any, book: Book) -> None:
     """Runs the plan on one network, and writes a row for each of its lines."""
-    target = Target(network, data=options.data, px=PX, runs=options.runs)
-    console = Console(stderr=True)
-    plan = comparison_plan.load("pruning", overrides(TRAININGS, options.images, EPOCHS))
-    processors = comparing.emulated(console)
-    results = comparing.Comparison(plan, target, console, options.seeds, processors).results()
-    found = lines(results)
+    found = lines(compared(network, "pruning", TRAININGS, options))
     whole = next(line for line in found if line.name == WHOLE)
     for line in found:
         if line.error:
