@@ -19,6 +19,7 @@ from tfcompact.models.blocks import conv, logits
 from tfcompact.networks import rewrite
 from tfcompact.networks.operators import profile
 from tfcompact.stages import prune
+from tfcompact.training.context import Context
 
 RNG = np.random.default_rng(0)
 
@@ -135,3 +136,24 @@ def test_as_a_stage_its_zeros_stay_and_the_notes_say_what_is_left(tmp_path) -> N
     assert notes["sparsity"]["second"] == pytest.approx(0.5, abs=0.01)
     assert [kernel.shape for kernel in kernels_of(result)] == [kernel.shape for kernel in kernels_of(model)]
     assert all((kernel.numpy() != 0).any() for kernel in kernels_of(result))
+
+
+def test_it_is_the_same_after_a_kill(tmp_path, monkeypatch) -> None:
+    keras.utils.set_random_seed(3)
+    inputs = keras.layers.Input((8, 8, 3), name="image")
+    x = conv(conv(inputs, 8, 3, 2, name="first"), 12, 3, name="second")
+    model = keras.Model(inputs, logits(keras.layers.GlobalAveragePooling2D(name="pool")(x), 3, dropout=0.1))
+    config = prune.Config(structure="energy", keep=0.9, sparsity=0.5, epochs=2, ema=0.9, fit_images=64)
+    whole, notes = prune.run(model, config, context(tmp_path / "whole"))
+
+    def interrupt(self, line: str) -> None:
+        if line.startswith("epoch 1/2"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Context, "log", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prune.run(model, config, context(tmp_path / "run"))
+    monkeypatch.undo()
+    resumed, again = prune.run(model, config, context(tmp_path / "run"))
+    assert again == notes
+    assert all(map(np.array_equal, whole.get_weights(), resumed.get_weights()))
