@@ -1,6 +1,8 @@
 """The cache of decoded pixels: whole after any failure, shared by processes, bounded."""
 
+import contextlib
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tfcompact.data import Augment, open_images
-from tfcompact.data.cache import CHECKSUM, Store
+from tfcompact.data.cache import CHECKSUM, Store, _age_and_bytes
 from tfcompact.errors import UserError
 from tfcompact.records.artifact import Normalization
 
@@ -119,6 +121,29 @@ def test_two_that_fill_at_once_stay_within_the_bound(tmp_path):
     assert len(second) <= 5
     second.fill(NAMES, record, title="")  # what was reserved is given back
     assert len(second) == 5
+
+
+def test_a_file_renamed_while_the_directory_is_read_does_not_make_the_rest_nothing(tmp_path, monkeypatch):
+    """A record under way has got its final name between the listing and the look at its size."""
+    store = filled(tmp_path)
+    size = SIDE * SIDE * 3 + CHECKSUM
+    lock = store.path / "use.lock"
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def listed_before(path):
+        under_way, damaged = store.path / f".{NAMES[0].hex()}.u8", store.file(NAMES[0])
+        under_way.write_bytes(bytes(size))
+        damaged.write_bytes(bytes(size))
+        with scandir(path) as entries:
+            entries = list(entries)
+        under_way.unlink()
+        damaged.unlink()
+        yield entries
+
+    monkeypatch.setattr(os, "scandir", listed_before)
+    assert _age_and_bytes(lock) == (lock.stat().st_mtime, (len(NAMES) - 1) * size)
+    assert len(Store(store.path, SIDE)) == len(NAMES) - 1
 
 
 EVICT = """

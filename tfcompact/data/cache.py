@@ -133,7 +133,7 @@ class Store:
                 for entry in entries
                 if entry.name.endswith(SUFFIX)
                 and entry.name[0] != "."
-                and entry.stat().st_size == self.record + CHECKSUM
+                and _bytes(entry) == self.record + CHECKSUM
             }
 
     def _add(self, content: bytes, record: Pixels) -> None:
@@ -206,8 +206,15 @@ def _age_and_bytes(lock: Path) -> tuple[float, int]:
         fcntl.flock(filling, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (lock.parent / RESERVED).unlink(missing_ok=True)  # by one that was killed: nobody fills it
     with contextlib.suppress(FileNotFoundError), os.scandir(lock.parent) as entries:
-        return lock.stat().st_mtime, sum(entry.stat().st_size for entry in entries)
+        return lock.stat().st_mtime, sum(map(_bytes, entries))
     return 0.0, 0
+
+
+def _bytes(entry: os.DirEntry[str]) -> int:
+    """The size of a file; 0 if it has got its final name, or was removed, since the directory was read."""
+    with contextlib.suppress(FileNotFoundError):
+        return entry.stat().st_size
+    return 0
 
 
 def _remove_unused(store: Path) -> bool:
