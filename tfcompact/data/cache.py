@@ -131,9 +131,7 @@ class Store:
             return {
                 bytes.fromhex(entry.name.removesuffix(SUFFIX))
                 for entry in entries
-                if entry.name.endswith(SUFFIX)
-                and entry.name[0] != "."
-                and _bytes(entry) == self.record + CHECKSUM
+                if entry.name.endswith(SUFFIX) and entry.name[0] != "." and _bytes(entry) == self.record + CHECKSUM
             }
 
     def _add(self, content: bytes, record: Pixels) -> None:
