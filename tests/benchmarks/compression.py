@@ -2,7 +2,7 @@
     make weights
     python tests/benchmarks/compression.py path/to/cifar10 [--networks mobilenet_v3_small] [--runs runs/compression]
 
-CIFAR-10 at 64 px, with a part of its training images in every epoch; the teacher, EfficientNet-Lite0, starts from
+CIFAR-10 at 64 px with a part of its training images in every epoch; the teacher, EfficientNet-Lite0, starts from
 ImageNet's weights. Accuracies are those of the exported files on all test images. Runs are kept, so an interrupted
 call goes on.
 """
@@ -24,7 +24,8 @@ from tfcompact.comparison.row_result import RowResult
 from tfcompact.pipeline.target import Target
 
 NETWORKS = ("mobilenet_v1_0.5", "mobilenet_v3_small", "googlenet_bn")
-PX = 64
+PX = {"densenet_bc_40_12": 32}
+USUAL_PX = 64
 EPOCHS = {"base": 10, "tune": 3, "qat": 1, "cluster": 1, "teacher": 5}
 TRAININGS = ("base", "longer", "qat", "cluster", "teacher", "distilled", "channels", "zeros", "factors", "fresh")
 
@@ -40,7 +41,7 @@ def overrides(steps: Iterable[str], images: int, epochs: Mapping[str, int]) -> d
 
 def compared(network: str, plan: str, steps: Iterable[str], options: Any) -> list[RowResult]:
     """What a plan finds of one network; `steps` are those that train."""
-    target = Target(network, data=options.data, px=PX, runs=options.runs)
+    target = Target(network, data=options.data, px=PX.get(network, USUAL_PX), runs=options.runs)
     console = Console(stderr=True)
     loaded = comparison_plan.load(plan, overrides(steps, options.images, EPOCHS))
     return comparing.Comparison(loaded, target, console, options.seeds, comparing.emulated(console)).results()

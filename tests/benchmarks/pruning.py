@@ -2,7 +2,8 @@
 
     python tests/benchmarks/pruning.py path/to/cifar10 [--networks mobilenet_v1_0.5] [--runs runs/compression]
 
-The plan `pruning` of `tfcompact compress` on CIFAR-10 at 64 px, with a part of the training images in every epoch.
+The plan `pruning` of `tfcompact compress` on CIFAR-10 at 64 px, DenseNet at its 32 px, with a part of the training
+images in every epoch.
 Accuracies are those of the exported int8 files on all test images. `of claim` is the share of the saved multiply-adds
 that is saved in time or in instructions: (1 - cost / whole cost) / (1 - MACs / whole MACs).
 """
