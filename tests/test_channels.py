@@ -270,3 +270,12 @@ def test_every_family_has_a_narrower_network(name) -> None:
 def test_a_network_whose_channels_hang_together_has_none() -> None:
     with pytest.raises(UserError, match="narrower variant"):
         narrowing.narrowed(network("shufflenet_v1_g4_0.5"), 0.5)
+
+
+def test_the_weights_of_a_smaller_network_are_those_of_the_one_that_is_given() -> None:
+    """Channels found in one network serve another one of its shape."""
+    model, other = network("mobilenet_v2_0.35"), network("mobilenet_v2_0.35", seed=5)
+    gone = some(channels(model), 0.4)
+    for make in (smaller, zeroed):
+        one, same = make(other, channels(model), gone), make(other, channels(other), gone)
+        assert all(map(np.array_equal, one.get_weights(), same.get_weights()))

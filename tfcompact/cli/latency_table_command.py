@@ -12,7 +12,7 @@ from tfcompact.export import candidate
 from tfcompact.latency import meters, table_making
 from tfcompact.latency.meters import Config
 from tfcompact.models.space import Space
-from tfcompact.options import opt
+from tfcompact.options import opt, require
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,18 @@ class Networks:
     )
     px: int | None = opt(None, "side of the images in px, of architectures; the published size unless given")
     classes: int | None = opt(None, "number of classes, of architectures; the published one unless given")
+    widths: int = opt(0, "also so many drawings of other widths of each architecture, for pruning by this table")
     out: Path = opt(Path("latency-table.json"), "the table")
     extend: bool = opt(False, "add to the table that is there")
+
+    def __post_init__(self) -> None:
+        require(self.widths >= 0, "widths", self.widths, "0 or more")
 
 
 def run(name: str, words: Sequence[str], help: str) -> None:
     """Measures the operators, and writes the table."""
     options = arguments.parse(arguments.command(Networks, Config), name, words, help)
+    arguments.part(options, Networks)  # looks at the values
     if not options.models and options.space is None:
         raise UserError("there is nothing to measure; give --models or --space")
     console = opened.console()
@@ -44,6 +49,7 @@ def run(name: str, words: Sequence[str], help: str) -> None:
         Space.load(options.space).covering() if options.space else (),
         px=options.px,
         classes=options.classes,
+        widths=options.widths,
         kept=table_making.networks_of(options.out),
     )
     with meters.meter(arguments.part(options, Config), log) as meter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from tfcompact.data.collection import Collection, cores
 from tfcompact.data.feed import Reader, from_files, from_memory, from_python
 from tfcompact.data.images import Pixels, fit_square, normalize, stretch
 from tfcompact.data.splits import SPLITS, Split, split
+from tfcompact.errors import UserError
 from tfcompact.frameworks import Dataset, Tensor, tf
 from tfcompact.records.artifact import Normalization
 
@@ -58,6 +60,20 @@ class ImageSet:
     def steps_per_epoch(self, batch: int, images: int = 0) -> int:
         """Whole batches in `images` of the training split, or in all of it where that is less or 0; at least 1."""
         return max(1, min(images or self.sizes["train"], self.sizes["train"]) // batch)
+
+    def held_out(self, count: int) -> ImageSet:
+        """The same images with `count` training images, balanced over classes, in the place of the validation split.
+
+        They are no longer in the training split; the test split is empty. Whoever judges by them leaves the real
+        validation and test images unseen. Raises `UserError` where no training image would be left.
+        """
+        held, rest = np.split(self._members["train"], [min(count, len(self._members["train"]))])
+        if not len(rest):
+            raise UserError(f"{count} images cannot be held out: there are {len(held)} to train with; hold out fewer")
+        found = copy.copy(self)
+        found._members = {"train": rest, "validation": held, "test": rest[:0]}
+        found.sizes = {name: len(members) for name, members in found._members.items()}
+        return found
 
     def class_weights(self) -> tuple[float, ...]:
         """For each class the inverse of its frequency in training, scaled to a mean of 1 over the training images."""

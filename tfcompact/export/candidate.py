@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -66,20 +67,22 @@ def networks(
     *,
     px: int | None = None,
     classes: int | None = None,
+    widths: int = 0,
     kept: Path | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Name and file content of each: a `.tflite` file as it is, anything else as `int8_file` of it.
 
-    `names` are files and architectures of `models`, the latter built for `px` and `classes`, if given. Files made are
-    kept in the directory `kept`, if given, and not made again. Raises `UserError`, before any is built, for a name
-    that is neither.
+    `names` are files and architectures of `models`, the latter built for `px` and `classes`, if given, and then with
+    `widths` other widths of their layers, drawn at random, from which those between are found. Files made are kept in
+    the directory `kept`, if given, and not made again. Raises `UserError`, before any is built, for a name that is
+    neither.
     """
     for name in names:
         if not name.endswith(".tflite"):
             models.spec(name)
         elif not Path(name).is_file():
             raise UserError(f"there is no file {name}; give a .tflite file or the name of an architecture")
-    return _files(names, architectures, px, classes, kept)
+    return _files(names, architectures, px, classes, widths, kept)
 
 
 def _files(
@@ -87,6 +90,7 @@ def _files(
     architectures: Sequence[Architecture],
     px: int | None,
     classes: int | None,
+    widths: int,
     kept: Path | None,
 ) -> Iterator[tuple[str, bytes]]:
     """What `networks` says, of names that were looked at."""
@@ -97,6 +101,9 @@ def _files(
         row = models.spec(name)
         key = f"{name}-{px or row.image_px}px-{classes or row.classes}"
         yield key, keeping(kept, key, partial(_of_model, name, px, classes))
+        for number in range(1, widths + 1):
+            other = f"{key}-widths{number}"
+            yield other, keeping(kept, other, partial(_of_model, name, px, classes, number))
     for i, architecture in enumerate(architectures, 1):
         text = json.dumps(architecture.to_json(), sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -117,9 +124,12 @@ def keeping(directory: Path | None, name: str, make: Callable[[], bytes]) -> byt
     return content
 
 
-def _of_model(name: str, px: int | None, classes: int | None) -> bytes:
-    """The file of an architecture of the zoo."""
-    return int8_file(models.build(name, px=px, classes=classes))
+def _of_model(name: str, px: int | None, classes: int | None, widths: int = 0) -> bytes:
+    """The file of an architecture of the zoo; with `widths`, of the so-many-th drawing of other widths."""
+    from tfcompact.compress.channels.narrowing import of_random_widths
+
+    model = models.build(name, px=px, classes=classes)
+    return int8_file(of_random_widths(model, random.Random(widths)) if widths else model)
 
 
 def _of_architecture(architecture: Architecture) -> bytes:

@@ -26,10 +26,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -134,7 +134,8 @@ class Table(Record):
     """Costs of operators on one device. `invoke`, `partition` and all costs are in `setting.unit`.
 
     `company`: pairs of how many bytes the operators of a file read and write of each other, rising, and how many
-    times as long they take there as alone.
+    times as long they take there as alone. `step`: up to how many output channels convolutions cost the same, and
+    again up to its multiples; 0 where nobody measured it.
     Raises `UserError` for another schema, an unknown or missing key, or a number that is no cost.
     """
 
@@ -145,6 +146,7 @@ class Table(Record):
     alone: dict[str, Alone] = field(default_factory=dict)
     fetching: Fetching = Fetching()
     company: tuple[tuple[int, float], ...] = ()
+    step: int = 0
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -174,19 +176,25 @@ class Table(Record):
         if isinstance(network, Path | str):
             name = str(network)
         read_network = network if isinstance(network, Network) else read(network, self.setting.delegate)
-        missing = self.missing(read_network)
-        if missing:
-            more = f" and {len(missing) - 1} others of its operators are" if len(missing) > 1 else " is"
-            raise UserError(
-                f"{name}: {missing[0]}{more} not in the latency table of {self.setting.device.name}; add with: "
-                f"tfcompact latency-table --extend --models {name if Path(name).suffix else 'MODEL'} --out TABLE"
-                f"{self.setting.options}"
-            )
-        partitions = read_network.partitions
-        operators = sum(map(self.cost, read_network.configurations))
-        moved = sum(map(activation_bytes, read_network.configurations))
+        if missing := self.missing(read_network):
+            self.refuse(missing, name)
+        return self.total(read_network, self.cost, between=between)
+
+    def refuse(self, missing: Sequence[str], name: str) -> NoReturn:
+        """Raises the `UserError` for operators of a network that the table does not hold, with what adds them."""
+        more = f" and {len(missing) - 1} others of its operators are" if len(missing) > 1 else " is"
+        raise UserError(
+            f"{name}: {missing[0]}{more} not in the latency table of {self.setting.device.name}; add with: "
+            f"tfcompact latency-table --extend --models {name if Path(name).suffix else 'MODEL'} --out TABLE"
+            f"{self.setting.options}"
+        )
+
+    def total(self, network: Network, cost: Callable[[str], float], *, between: bool = False) -> float:
+        """The cost of a network whose operators each cost what `cost(configuration)` says."""
+        operators = sum(map(cost, network.configurations))
+        moved = sum(map(activation_bytes, network.configurations))
         operators *= _between_points(self.company, moved, 1.0)
-        return self.invoke + self.partition * partitions + operators + self._fetched(read_network, between)
+        return self.invoke + self.partition * network.partitions + operators + self._fetched(network, between)
 
     def _fetched(self, network: Network, between: bool) -> float:
         """What fetching the weights adds: what a byte costs in the network, less what it does alone."""

@@ -59,6 +59,16 @@ def convolutions(count: int) -> bytes:
     return _file(model, graph, [schema.BuiltinOperator.CONV_2D], 3)
 
 
+def widening(out: int) -> bytes:
+    """A file of one convolution of 1x1 with so many output channels, on `[1, 14, 14, 64]`."""
+    graph, model = schema.SubGraphT(), schema.ModelT()
+    model.buffers = [schema.BufferT()]
+    graph.tensors, graph.operators = [_stored("image", (1, 14, 14, 64), schema.TensorType.INT8, 1 / 16)], []
+    last = _convolved(model, graph, 0, np.random.default_rng(0), 64, 14, out, depthwise=False, stride=1)
+    graph.inputs, graph.outputs = np.array([0], np.int32), np.array([last], np.int32)
+    return _file(model, graph, [schema.BuiltinOperator.CONV_2D], 3)
+
+
 def mixture(px: int) -> bytes:
     """A file of many different convolutions, as a network has them: up to five sizes of image, each in three blocks.
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from tfcompact.errors import UserError
 from tfcompact.latency import cost_table
 from tfcompact.latency.cost_table import Alone, Fetching, Setting, Table
+from tfcompact.latency.interpolation import step_of
 from tfcompact.latency.meters import Meter
 from tfcompact.latency.operator_bytes import activation_bytes
-from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions, mixture
+from tfcompact.latency.probe_files import WEIGHTS, chain, convolutions, mixture, widening
 from tfcompact.measure.exclusive import exclusive
 from tfcompact.measure.measurer import Log
 from tfcompact.tflite import fused_groups
@@ -26,6 +27,8 @@ from tfcompact.tflite import fused_groups
 CHAIN = 8
 """Operators of the longer of the two files from which the overheads are found."""
 OVERHEAD_REPEATS, RATIO_REPEATS = 3, 7
+STEP_TOLERANCE = {"ms": 0.1, "instructions": 0.02}
+"""The share by which costs of convolutions within one step of the kernels may differ."""
 MIXED = (28, 56, 112, 224)
 """Sizes in px of the images that the files begin with which show how much longer operators take in company."""
 FETCHED = (1, 2, 4, 8, 16, 32, 64)
@@ -61,6 +64,8 @@ def make_table(
         if table.fetching == Fetching():
             table = dataclasses.replace(table, fetching=_fetching(meter))
             table = dataclasses.replace(table, company=_company(table, meter))
+        if not table.step:
+            table = dataclasses.replace(table, step=_step(meter))
         table.save(partial)
         for network, content in networks:
             table = _extended(table, network, content, meter, partial, log)
@@ -109,6 +114,17 @@ def _started(meter: Meter) -> Table:
     ]
     invoke = overheads[-1]
     return Table(cost_table.SCHEMA, meter.setting, invoke, max(0.0, overheads[0] - invoke))
+
+
+def _step(meter: Meter) -> int:
+    """Up to how many output channels int8 convolutions cost the same."""
+    widths = range(4, 65, 4)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [Path(scratch) / f"{width}.tflite" for width in widths]
+        for file, width in zip(files, widths, strict=True):
+            file.write_bytes(widening(width))
+        costs = [min(each) for each in zip(*(meter.costs(files) for _ in range(OVERHEAD_REPEATS)), strict=True)]
+    return step_of(dict(zip(widths, costs, strict=True)), STEP_TOLERANCE[meter.setting.unit])
 
 
 def _fetching(meter: Meter) -> Fetching:

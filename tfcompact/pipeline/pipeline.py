@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tfcompact.export import gate
 from tfcompact.frameworks import keras
 from tfcompact.measure import any_device
 from tfcompact.measure.measurer import Measured
-from tfcompact.pipeline import exporting, measuring, starting
+from tfcompact.pipeline import exporting, measuring, starting, steps
 from tfcompact.pipeline.identity import about, inputs_of, recorded
 from tfcompact.pipeline.prices import Prices
 from tfcompact.pipeline.recipe import configured_steps, load_recipe
@@ -30,7 +31,7 @@ from tfcompact.records.artifact import Normalization
 from tfcompact.runs import lineage, store
 from tfcompact.stages.contract import Stage
 from tfcompact.training import strategy
-from tfcompact.training.context import Context, Loaded, no_prices
+from tfcompact.training.context import Context, Loaded
 
 
 class Pipeline:
@@ -67,6 +68,15 @@ class Pipeline:
         if prices := stage.prices(config):
             inputs["table"] = self._table.identity
 
+        facts = {
+            "gives": stage.gives,
+            "summary": stage.summary(config),
+            "data": about(data, self.subject.source(before)),
+            "workers": len(strategy.workers().addresses),
+        }
+        if start:
+            facts["start"] = start.facts
+
         def make(directory: Path) -> None:
             self.log(summary(data))
             context = Context(
@@ -78,20 +88,13 @@ class Pipeline:
                 directory=directory,
                 console=self.console,
                 load=self._loaded,
-                price=self._table.price if prices else no_prices,
+                **(self._table.doors if prices else {}),
             )
-            result, notes = self._made(stage, config, context, before, weights, seen)
+            keep = steps.keeper(self.target.runs, inputs, facts, context, self.load, _save)
+            result, notes = self._made(stage, config, replace(context, keep=keep), before, weights, seen)
             _save(result, directory / "model.h5")
             files.write_json(directory / "notes.json", notes)
 
-        facts = {
-            "gives": stage.gives,
-            "summary": stage.summary(config),
-            "data": about(data, self.subject.source(before)),
-            "workers": len(strategy.workers().addresses),
-        }
-        if start:
-            facts["start"] = start.facts
         return recorded(self.target.runs, self.spec, inputs, facts, make, self.console)
 
     def export(self, config: gate.Config | None = None, parent: str | None = None) -> store.Run:
@@ -238,7 +241,9 @@ class Pipeline:
         if stage.starts_new:
             return None
         run = store.newest(
-            self.target.runs, self.spec.name, lambda run: lineage.network(run) in stage.takes and run.stage != name
+            self.target.runs,
+            self.spec.name,
+            lambda run: lineage.network(run) in stage.takes and run.stage != name and lineage.is_result(run),
         )
         if run is None:
             raise UserError(
@@ -254,7 +259,7 @@ class Pipeline:
             if lineage.network(run) is None:
                 raise UserError(f"{asked} holds files, not a network; give the run that they were made of")
             return run
-        newest = store.newest(self.target.runs, self.spec.name, lambda run: lineage.network(run) is not None)
+        newest = store.newest(self.target.runs, self.spec.name, lineage.holds_result)
         if newest is None:
             raise UserError(
                 f"no finished run of {self.spec.name} under {self.target.runs} holds a network; "

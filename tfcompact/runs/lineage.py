@@ -29,6 +29,20 @@ def network(run: store.Run) -> Kind | None:
     return "quantized" if "ranges" in run.notes else "float"
 
 
+ON_THE_WAY = "step"
+"""The key of a run's inputs that says that it is a step on the way to another one."""
+
+
+def is_result(run: store.Run) -> bool:
+    """Whether the run is what a stage was asked for, not a step on its way there."""
+    return ON_THE_WAY not in run.provenance["inputs"]
+
+
+def holds_result(run: store.Run) -> bool:
+    """Whether the run holds a network that a stage was asked for."""
+    return network(run) is not None and is_result(run)
+
+
 def network_record(run: store.Run) -> Network:
     """What the run is a run of. Runs that were made before this was recorded are all of rows of the zoo."""
     recorded = run.provenance.get("network")

@@ -14,6 +14,11 @@ STAGES: tuple[Entry, ...] = (
     Entry("distill", "Train a network to do what another one does, of any architecture", "tfcompact.stages.distill"),
     Entry("prune", "Remove channels, which makes a network smaller and faster, or weights", "tfcompact.stages.prune"),
     Entry(
+        "netadapt",
+        "Make a network narrower step by step, by what its layers cost on a device, until it fits a budget",
+        "tfcompact.stages.netadapt",
+    ),
+    Entry(
         "decompose",
         "Split convolutions and dense layers into several that cost less together",
         "tfcompact.stages.decompose",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,25 @@ class Loaded:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A network on the way to a stage's result, with what there is to say of it, under the name of its run."""
+
+    run: str
+    model: Model
+    notes: dict[str, Any]
+
+
+def _not_kept(key: Mapping[str, Any], make: Callable[[Context], tuple[Model, dict[str, Any]]]) -> Kept:
+    raise UserError("nothing can be kept here: this training has no runs directory")
+
+
+def _no_width_prices(
+    model: Model, falls: Sequence[Mapping[int, int]], probes: Sequence[tuple[Mapping[int, int], Model]]
+) -> Callable[[Mapping[int, int]], tuple[float, float]]:
+    raise UserError("there is no latency table to price networks with; give one with --table")
+
+
 def _nothing_to_load(name: str) -> Loaded:
     raise UserError(f"{name} cannot be loaded here: this training has no runs directory")
 
@@ -49,6 +68,10 @@ class Context:
     `normalization` are what the network sees. `directory` is the run being made: results go there, checkpoints to
     `scratch`. `load(run)` gives another finished run's network, called `fit-3f9a10c2`, or `inception_v3/fit-3f9a10c2`
     where it is of another architecture; `price(model)` what one inference costs, in the unit of the latency table.
+    `price_widths(model, falls, probes)` gives that cost, and the share of it that was interpolated, as a function of
+    how many classes of channels each group has lost, from a few networks that have lost some. `step` is how many
+    output channels cost the same there. `keep(key, make)` gives what `make` gave for this key, whichever process made
+    it: a run of its own, which other stages can start from.
     """
 
     spec: Any
@@ -60,6 +83,9 @@ class Context:
     console: Console
     load: Callable[[str], Loaded] = _nothing_to_load
     price: Callable[[Model], float] = no_prices
+    price_widths: Callable[..., Callable[[Mapping[int, int]], tuple[float, float]]] = _no_width_prices
+    step: int = 8
+    keep: Callable[[Mapping[str, Any], Callable[[Context], tuple[Model, dict[str, Any]]]], Kept] = _not_kept
     place: tuple[str, ...] = ()  # the names of the parts that this context is of, the outermost first
 
     @property

@@ -54,6 +54,10 @@ class Hook:
         """A scalar that is added to the mean loss of the batch, or None."""
         return None
 
+    def gradient(self, variable: Any, gradient: Any) -> Any:
+        """The gradient that counts for `variable` instead of the loss's own, or None where that does."""
+        return None
+
     def project(self, variable: Any, value: Any) -> Any:
         """The value that `variable` may have instead of `value`, or None where it may have any.
 

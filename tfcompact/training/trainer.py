@@ -69,6 +69,10 @@ class Trainer(keras.Model):  # type: ignore[misc]
         gradients = tape.gradient(scaled, variables)
         if scales_loss(self.optimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
+        for hook in self.hooks:
+            if type(hook).gradient is not Hook.gradient:
+                found = [hook.gradient(v, g) for v, g in zip(variables, gradients, strict=True)]
+                gradients = [g if own is None else own for own, g in zip(found, gradients, strict=True)]
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._project(self.network.trainable_variables, self.network.trainable_variables)
         if self.averages:

@@ -6,6 +6,7 @@ It is the plain answer to every way of making a network smaller, and so what eac
 from __future__ import annotations
 
 import math
+import random
 
 from tfcompact.compress.channels.atoms import Group, channels
 from tfcompact.compress.channels.slicing import smaller
@@ -29,6 +30,21 @@ def narrowed(model: Model, share: float) -> Model:
             f"no layer of {model.name} can lose channels by itself: they hang together, or are few; take a narrower "
             "variant of it"
         )
+    return fresh(smaller(model, structure, gone))
+
+
+def of_random_widths(model: Model, rng: random.Random, *, step: int = 16, least: float = 0.2) -> Model:
+    """A network like `model` in which every group of layers has a width of its own, with random weights.
+
+    Each is drawn from the multiples of `step` channels between the share `least` of what it has and all of it.
+    """
+    structure = channels(model)
+    gone: set[int] = set()
+    for group in structure.groups:
+        whole = len(group.classes) * group.width
+        choices = [n for n in range(step, whole, step) if n >= least * whole and n % group.width == 0]
+        kept = rng.choice([*choices, whole]) // group.width
+        gone.update(group.classes[kept:])
     return fresh(smaller(model, structure, gone))
 
 

@@ -102,7 +102,7 @@ def chosen(
     costs = Costs(channels, cost)
     whole = costs.total
     orders = [sorted(group.classes, key=lambda root: (scores[root], root)) for group in channels.groups]
-    ladders = [_ladder(group, cap, multiple) for group in channels.groups]
+    ladders = [ladder(group, cap, multiple) for group in channels.groups]
     gone = [0] * len(orders)
     waiting: list[tuple[float, int]] = []
 
@@ -138,7 +138,7 @@ def chosen(
     return {root for i, order in enumerate(orders) for root in order[: gone[i]]}, left / whole
 
 
-def _ladder(group: Group, cap: float, multiple: int) -> list[int]:
+def ladder(group: Group, cap: float, multiple: int) -> list[int]:
     """How many classes the group may lose, ascending."""
     count = len(group.classes)
     most = int(np.floor(cap * count + 1e-9))

@@ -5,6 +5,7 @@ The two compute the same. The second is the proof of the first, and costs nothin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,7 +36,20 @@ def zeroed(model: Model, channels: Channels, removed: Iterable[int]) -> Model:
     keep zero, h-sigmoid in a gate, what it multiplies is zero.
     """
     gone = _checked(channels, removed)
-    return _with(model, channels, lambda site: ({}, _zeroed(site, ~np.isin(site.writes, gone))))
+    return _with(
+        model, channels, lambda site: ({}, _zeroed(site, ~np.isin(site.writes, gone), site.layer.get_weights()))
+    )
+
+
+def masks(channels: Channels, removed: Iterable[int]) -> dict[str, list[np.ndarray]]:
+    """What the weights of each layer that has any are multiplied by in `zeroed`: ones, zeros where a channel went."""
+    gone = _checked(channels, removed)
+    found = {}
+    for name, site in channels.sites.items():
+        if site.layer.weights:
+            ones = [np.ones(weight.shape, np.float32) for weight in site.layer.weights]
+            found[name] = _zeroed(site, ~np.isin(site.writes, gone), ones)
+    return found
 
 
 def _with(model: Model, channels: Channels, part: Callable[[Site], tuple[dict[str, Any], list[np.ndarray]]]) -> Model:
@@ -47,7 +61,8 @@ def _with(model: Model, channels: Channels, part: Callable[[Site], tuple[dict[st
             return None
         if id(layer) in made:
             return made[id(layer)](x)
-        options, weights = part(channels.sites[layer.name])
+        # The weights are the network's own, also where its channels were found in another of its shape.
+        options, weights = part(dataclasses.replace(channels.sites[layer.name], layer=layer))
         made[id(layer)] = copy = layer.__class__.from_config(layer.get_config() | options)
         out = copy(x)
         copy.set_weights(weights)
@@ -100,9 +115,9 @@ def _sliced(site: Site, gone: Ids) -> tuple[dict[str, Any], list[np.ndarray]]:
     return {"filters": len(writes)}, [kernel[:, :, slots][..., writes], *rest]
 
 
-def _zeroed(site: Site, stays: np.ndarray) -> list[np.ndarray]:
-    """The weights of a layer whose output is zero in all channels but those that stay."""
-    layer, weights = site.layer, site.layer.get_weights()
+def _zeroed(site: Site, stays: np.ndarray, weights: list[np.ndarray]) -> list[np.ndarray]:
+    """These weights of a layer, whose output is zero in all channels but those that stay."""
+    layer = site.layer
     if isinstance(layer, L.BatchNormalization):
         *scaled, mean, variance = weights
         # Without a scale the mean is what has to go: the input is zero there.
