@@ -29,6 +29,7 @@ from tfcompact.measure.android import adb, fleet, phone_facts
 from tfcompact.measure.backends.backend import Outcome
 from tfcompact.measure.exclusive import exclusive
 from tfcompact.models import blocks, space
+from tfcompact.models.architecture import Architecture, Row, build
 from tfcompact.records.artifact import Normalization
 from tfcompact.records.device import Device, DeviceState
 from tfcompact.records.measurement import Summary
@@ -38,22 +39,22 @@ HOST = Device("host", "host-x", "X", 2, "Linux")
 PROXY = Device("emulated", "arm64-x-insn", "X", 1, "QEMU")
 PHONE = Device("android", "android-x", "X", 8, "Android 15")
 IN_MS = Setting(HOST, "ai_edge_litert", "runtime 1", "xnnpack", 1, "ms")
-ARCHITECTURE = space.Architecture(
+ARCHITECTURE = Architecture(
     px=32,
     width=1.0,
     classes=10,
     stem=8,
     head=32,
     rows=(
-        space.Row(out=8, stride=1, repeats=2, expansion=2, kernel=3, squeeze=False, act="relu6"),
-        space.Row(out=16, stride=2, repeats=1, expansion=3, kernel=5, squeeze=True, act="h_swish"),
+        Row(out=8, stride=1, repeats=2, expansion=2, kernel=3, squeeze=False, act="relu6"),
+        Row(out=16, stride=2, repeats=1, expansion=3, kernel=5, squeeze=True, act="h_swish"),
     ),
 )
 
 
 @pytest.fixture(scope="module")
 def network():
-    return space.build(ARCHITECTURE)
+    return build(ARCHITECTURE)
 
 
 @pytest.fixture(scope="module")
@@ -555,7 +556,7 @@ def test_a_space_is_a_file_and_its_architectures_are_data(tmp_path) -> None:
     drawn = {json.dumps(found.sample(rng).to_json()) for _ in range(500)}
     assert len(drawn) == found.size
     architecture = found.sample(rng)
-    assert space.Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
+    assert Architecture.from_json(json.loads(json.dumps(architecture.to_json()))) == architecture
     assert len(found.covering()) == 2 * 4
     (tmp_path / "space.json").write_text(json.dumps(found.to_json()))
     assert space.Space.load(tmp_path / "space.json") == found
@@ -588,7 +589,7 @@ def test_few_networks_have_every_layer_of_the_space(tmp_path) -> None:
     found = space.Space.load(path)
 
     def configurations(architecture) -> set[str]:
-        return set(fused_groups.read(candidate.int8_file(space.build(architecture))).configurations)
+        return set(fused_groups.read(candidate.int8_file(build(architecture))).configurations)
 
     known = set().union(*map(configurations, found.covering()))
     rng = random.Random(1)

@@ -12,7 +12,7 @@ from tfcompact.errors import UnknownName, UserError
 from tfcompact.export import gate
 from tfcompact.measure import host
 from tfcompact.models import space_network
-from tfcompact.models.space import Architecture, Row
+from tfcompact.models.architecture import Architecture, Row
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.recipe import configured
 from tfcompact.pipeline.subject import network_named

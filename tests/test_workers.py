@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tfcompact.errors import UserError
-from tfcompact.models.space import Architecture, Row
+from tfcompact.models.architecture import Architecture, Row
 from tfcompact.models.space_network import from_architecture
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.target import Target

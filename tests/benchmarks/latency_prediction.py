@@ -27,6 +27,7 @@ from tfcompact.export.candidate import int8_file, keeping
 from tfcompact.files import write_json
 from tfcompact.latency import cost_table, meters, table_making
 from tfcompact.models import space
+from tfcompact.models.architecture import Architecture, build
 
 SPACE = space.Space(
     px=(64, 96),
@@ -97,10 +98,10 @@ def _judged(name: str, made_of: Sequence[Path], judged: Sequence[Path], cache: P
     }
 
 
-def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list[space.Architecture]:
+def _drawn(count: int, seed: int, without: Sequence[Architecture]) -> list[Architecture]:
     """`count` different architectures, none of `without`."""
     rng = random.Random(seed)
-    drawn: list[space.Architecture] = []
+    drawn: list[Architecture] = []
     while len(drawn) < count:
         candidate = SPACE.sample(rng)
         if candidate not in drawn and candidate not in without:
@@ -108,14 +109,14 @@ def _drawn(count: int, seed: int, without: Sequence[space.Architecture]) -> list
     return drawn
 
 
-def _files(cache: Path, architectures: Sequence[space.Architecture]) -> list[Path]:
+def _files(cache: Path, architectures: Sequence[Architecture]) -> list[Path]:
     """Their int8 files; those that are missing are made now."""
     return [_file(cache / "networks", architecture) for architecture in architectures]
 
 
-def _file(directory: Path, architecture: space.Architecture) -> Path:
+def _file(directory: Path, architecture: Architecture) -> Path:
     name = hashlib.sha256(json.dumps(architecture.to_json(), sort_keys=True).encode()).hexdigest()[:12]
-    keeping(directory, name, lambda: int8_file(space.build(architecture)))
+    keeping(directory, name, lambda: int8_file(build(architecture)))
     return directory / f"{name}.tflite"
 
 

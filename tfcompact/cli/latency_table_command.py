@@ -20,8 +20,8 @@ class Networks:
     """Whose operators."""
 
     models: tuple[str, ...] = opt((), "architectures, or .tflite files")
-    space: Path | None = opt(
-        None, "the TOML or JSON file of a search space, as tfcompact/models/space.py describes it"
+    space: str | None = opt(
+        None, "a search space: mnasnet, mobilenet_v3_small, or a TOML file as tfcompact/models/space.py describes it"
     )
     px: int | None = opt(None, "side of the images in px, of architectures; the published size unless given")
     classes: int | None = opt(None, "number of classes, of architectures; the published one unless given")
@@ -46,7 +46,7 @@ def run(name: str, words: Sequence[str], help: str) -> None:
 
     networks = candidate.networks(
         options.models,
-        Space.load(options.space).covering() if options.space else (),
+        Space.named(options.space).covering() if options.space else (),
         px=options.px,
         classes=options.classes,
         widths=options.widths,

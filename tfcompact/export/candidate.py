@@ -19,8 +19,7 @@ from tfcompact.compress.quantization.pixel_grid import INPUT, SIGMOID, image_ran
 from tfcompact.errors import UserError
 from tfcompact.export import converter
 from tfcompact.frameworks import Model, keras
-from tfcompact.models import space
-from tfcompact.models.space import Architecture
+from tfcompact.models.architecture import Architecture, build
 from tfcompact.records.artifact import Normalization
 
 RANGE = 6.0
@@ -134,4 +133,4 @@ def _of_model(name: str, px: int | None, classes: int | None, widths: int = 0) -
 
 def _of_architecture(architecture: Architecture) -> bytes:
     """The file of a member of a search space."""
-    return int8_file(space.build(architecture))
+    return int8_file(build(architecture))

@@ -1,4 +1,4 @@
-"""A search space of networks of inverted residuals: rows with choices. An architecture is plain data.
+"""A search space of networks of inverted residuals: rows with choices. What is chosen is an `Architecture`.
 
 A space is a TOML file, say
 
@@ -9,7 +9,7 @@ A space is a TOML file, say
     head = 960
 
     [[rows]]
-    out = 24
+    out = [16, 24, 32]
     stride = 2
     repeats = [1, 2, 3]
     expansion = [3, 6]
@@ -17,100 +17,94 @@ A space is a TOML file, say
     squeeze = [false, true]
     act = ["relu", "h_swish"]
 
-whose blocks are those of MobileNetV2 (arXiv:1801.04381, Table 1) with what MnasNet and MobileNetV3 added: larger
-kernels, squeeze-and-excite, h-swish (arXiv:1807.11626, Figure 4; arXiv:1905.02244, Figure 4). All repeats of a row
-are alike. No TensorFlow is imported before `build`.
+All repeats of a row are alike. Those of `models/spaces` have names: `mnasnet` (arXiv:1807.11626, Figure 4),
+`mobilenet_v3_small` and `mobilenet_v3_large` (around the tables of arXiv:1905.02244). No TensorFlow here.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import random
 import tomllib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tfcompact.errors import UserError
-from tfcompact.frameworks import Model, Tensor, keras
-from tfcompact.models.blocks import classifier, conv, depthwise, round_channels, squeeze_excite
+from tfcompact.errors import UnknownName, UserError
+from tfcompact.models.architecture import Architecture, Row
 from tfcompact.options import require
 from tfcompact.records.record import Record
 
-ACTS = ("relu", "relu6", "h_swish")
+FILES = Path(__file__).with_name("spaces")
+KINDS = ("expansion", "kernel", "squeeze", "act", "op", "skip")
+"""What may be chosen of a block besides its channels."""
+CHOSEN = ("out", "repeats", *KINDS)
 
 
-@dataclass(frozen=True)
-class Row(Record):
-    """A chosen row: `repeats` blocks of `out` channels (at width 1), the first with `stride`."""
+class Decision(NamedTuple):
+    """One choice of a space that has more than one option, `rows.3.kernel` of 3 and 5 for example."""
 
-    out: int
-    stride: int
-    repeats: int
-    expansion: int
-    kernel: int
-    squeeze: bool
-    act: str
-
-    def __post_init__(self) -> None:
-        for name in ("out", "repeats", "expansion"):
-            require(_whole(getattr(self, name)), name, getattr(self, name), "a whole number of at least 1")
-        require(self.stride in (1, 2), "stride", self.stride, "1 or 2")
-        require(self.kernel in (3, 5, 7), "kernel", self.kernel, "3, 5 or 7")
-        require(isinstance(self.squeeze, bool), "squeeze", self.squeeze, "true or false")
-        require(self.act in ACTS, "act", self.act, f"one of {', '.join(ACTS)}")
-
-
-@dataclass(frozen=True)
-class Architecture(Record):
-    """One network of a space. It round-trips through JSON (`to_json`, `from_json`)."""
-
-    px: int
-    width: float
-    classes: int
-    stem: int
-    head: int
-    rows: tuple[Row, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("px", "classes", "stem", "head"):
-            require(_whole(getattr(self, name)), name, getattr(self, name), "a whole number of at least 1")
-        require(isinstance(self.width, int | float) and self.width > 0, "width", self.width, "a positive number")
-        require(len(self.rows) > 0, "rows", self.rows, "one or more")
-
-    @classmethod
-    def _decode(cls, name: str, value: Any) -> Any:
-        return tuple(Row.from_json(row) for row in value) if name == "rows" else super()._decode(name, value)
+    name: str
+    options: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Choices(Record):
-    """A row of a space: a tuple for everything that may be chosen."""
+    """A row of a space: a tuple for everything that may be chosen; `out` may be one number."""
 
-    out: int
+    out: int | tuple[int, ...]
     stride: int
     repeats: tuple[int, ...] = (1,)
-    expansion: tuple[int, ...] = (6,)
+    expansion: tuple[float, ...] = (6,)
     kernel: tuple[int, ...] = (3,)
-    squeeze: tuple[bool, ...] = (False,)
+    squeeze: tuple[bool | str, ...] = (False,)
     act: tuple[str, ...] = ("relu6",)
+    op: tuple[str, ...] = ("mbconv",)
+    skip: tuple[str, ...] = ("identity",)
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "expansion", "kernel", "squeeze", "act"):
+        for name in CHOSEN[1:] if isinstance(self.out, int) else CHOSEN:
             value = getattr(self, name)
             require(isinstance(value, tuple) and len(value) > 0, name, value, "a list of one or more")
-        self.blocks()  # tells a value that is not allowed
+            require(len(set(map(repr, value))) == len(value), name, value, "a list without doubles")
+        for out in self.outs:
+            self.kinds(out)  # tells a value that is not allowed
 
-    def blocks(self) -> list[Row]:
-        """Every kind of block, repeated as often as it may be."""
-        kinds = itertools.product(self.expansion, self.kernel, self.squeeze, self.act)
-        return [Row(self.out, self.stride, most, *kind) for most in (max(self.repeats),) for kind in kinds]
+    @property
+    def outs(self) -> tuple[int, ...]:
+        """The numbers of channels that it may write."""
+        return self.out if isinstance(self.out, tuple) else (self.out,)
+
+    def options(self, name: str) -> tuple[Any, ...]:
+        """What may be chosen of that name."""
+        return self.outs if name == "out" else tuple(getattr(self, name))
+
+    def kinds(self, out: int) -> list[Row]:
+        """Every kind of block that writes `out` channels, repeated as often as it may be.
+
+        A plain convolution expands nothing: with it the first expansion stands for all.
+        """
+        found = {
+            row: None
+            for kind in itertools.product(*(self.options(name) for name in KINDS))
+            for row in (self.row(out, max(self.repeats), *kind),)
+        }
+        return list(found)
+
+    def row(self, out: int, repeats: int, *kind: Any) -> Row:
+        """The chosen row; `kind` has a value for each of `KINDS`."""
+        chosen = dict(zip(KINDS, kind, strict=True))
+        if chosen["op"] == "conv":
+            chosen["expansion"] = self.expansion[0]
+        return Row(out=out, stride=self.stride, repeats=repeats, **chosen)
 
 
 @dataclass(frozen=True)
 class Space(Record):
-    """Every architecture that is one choice of each. `size` counts them."""
+    """Every architecture that is one choice of each. `size` counts the choices."""
 
     px: tuple[int, ...]
     classes: int
@@ -118,59 +112,137 @@ class Space(Record):
     head: int
     rows: tuple[Choices, ...]
     width: tuple[float, ...] = (1.0,)
+    outer_act: tuple[str, ...] = ("relu6",)
+    features: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("px", "width", "rows"):
+        for name in ("px", "width", "rows", "outer_act"):
             value = getattr(self, name)
             require(isinstance(value, tuple) and len(value) > 0, name, value, "a list of one or more")
-        self.covering()  # tells a value that is not allowed
+        rows = tuple(row.kinds(row.outs[0])[0] for row in self.rows)
+        for px, width, act in itertools.product(self.px, self.width, self.outer_act):
+            self._made(px, width, act, rows)  # tells a value that is not allowed
 
     @property
     def size(self) -> int:
-        """The number of architectures."""
-        total = len(self.px) * len(self.width)
-        for row in self.rows:
-            total *= len(row.blocks()) * len(row.repeats)
-        return total
+        """The number of choices; those that differ in the expansion of a plain convolution are one architecture."""
+        return math.prod(len(options) for _, options in self._all())
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What there is to choose, in order, without what has one option."""
+        return tuple(Decision(name, options) for name, options in self._all() if len(options) > 1)
+
+    def _all(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        for name in ("px", "width", "outer_act"):
+            yield name, tuple(getattr(self, name))
+        for i, row in enumerate(self.rows):
+            for name in CHOSEN:
+                yield f"rows.{i}.{name}", row.options(name)
+
+    def architecture(self, choices: Sequence[int]) -> Architecture:
+        """The architecture of these options, a place among the options of each of `decisions`.
+
+        Raises `UserError` where there is no such option.
+        """
+        decisions = self.decisions
+        require(len(choices) == len(decisions), "choices", list(choices), f"{len(decisions)} numbers")
+        chosen = {name: options[0] for name, options in self._all()}
+        for choice, (name, options) in zip(choices, decisions, strict=True):
+            require(0 <= choice < len(options), name, choice, f"a number from 0 to {len(options) - 1}")
+            chosen[name] = options[choice]
+        rows = tuple(row.row(*(chosen[f"rows.{i}.{name}"] for name in CHOSEN)) for i, row in enumerate(self.rows))
+        return self._made(chosen["px"], chosen["width"], chosen["outer_act"], rows)
+
+    def choices(self, architecture: Architecture) -> tuple[int, ...]:
+        """The options that give the architecture: for each of `decisions` a place among its options.
+
+        Raises `UserError` that says what of it the space does not have.
+        """
+        fixed = (self.classes, self.stem, self.head, self.features, len(self.rows))
+        names = ("classes", "stem", "head", "features", "rows")
+        its = (*(getattr(architecture, name) for name in names[:-1]), len(architecture.rows))
+        for name, mine, own in zip(names, fixed, its, strict=True):
+            require(mine == own, name, own, f"{mine}, as the space has it")
+        has = {name: getattr(architecture, name) for name in ("px", "width", "outer_act")}
+        for i, (row, own_row) in enumerate(zip(self.rows, architecture.rows, strict=True)):
+            require(row.stride == own_row.stride, f"rows.{i}.stride", own_row.stride, f"{row.stride}")
+            has |= {f"rows.{i}.{name}": getattr(own_row, name) for name in CHOSEN}
+        places = {}
+        for name, options in self._all():
+            known = [repr(option) if isinstance(option, bool) else option for option in options]
+            value = repr(has[name]) if isinstance(has[name], bool) else has[name]
+            require(value in known, name, has[name], f"one of {', '.join(map(str, options))}")
+            places[name] = known.index(value)
+        return tuple(places[name] for name, _ in self.decisions)
 
     def sample(self, rng: random.Random) -> Architecture:
         """One architecture, each choice drawn by itself."""
-        rows = (
-            Row(
-                row.out,
-                row.stride,
-                rng.choice(row.repeats),
-                rng.choice(row.expansion),
-                rng.choice(row.kernel),
-                rng.choice(row.squeeze),
-                rng.choice(row.act),
-            )
-            for row in self.rows
-        )
-        return self._made(rng.choice(self.px), rng.choice(self.width), tuple(rows))
+        rows = []
+        for row in self.rows:
+            first = [rng.choice(getattr(row, name)) for name in ("repeats", "expansion", "kernel", "squeeze", "act")]
+            out, op, skip = (_drawn(rng, row.options(name)) for name in ("out", "op", "skip"))
+            rows.append(row.row(out, *first, op, skip))
+        px, width = rng.choice(self.px), rng.choice(self.width)
+        return self._made(px, width, _drawn(rng, self.outer_act), tuple(rows))
 
     def covering(self) -> list[Architecture]:
         """Few architectures that have every layer of every architecture of the space.
 
-        A block's layers depend on its own choices, on size and width, and on the channels before it, which are not
-        chosen: so for each size and width as many networks do as the row with most kinds of blocks has, each as deep
-        as may be.
+        A block's layers depend on its own choices, on size and width, and on the channels before it: so every pair of
+        channels read and written occurs with every kind of block, in networks that are as deep as may be. Each of
+        them takes the way through the rows on which most of what is missing lies.
         """
-        blocks = [row.blocks() for row in self.rows]
+        missing: list[dict[tuple[int, int], list[Row]]] = []
+        before: tuple[int, ...] = (self.stem,)
+        for row in self.rows:
+            missing.append({(k, out): row.kinds(out) for k in before for out in row.outs})
+            before = row.outs
+        ways = []
+        while any(kinds for pairs in missing for kinds in pairs.values()):
+            outs = self._way(missing)
+            chosen = []
+            for row, pairs, pair in zip(self.rows, missing, itertools.pairwise((self.stem, *outs)), strict=True):
+                chosen.append(pairs[pair].pop(0) if pairs[pair] else row.kinds(pair[1])[0])
+            ways.append(tuple(chosen))
         return [
-            self._made(px, width, tuple(kinds[i % len(kinds)] for kinds in blocks))
+            self._made(px, width, act, rows)
             for px in self.px
             for width in self.width
-            for i in range(max(map(len, blocks)))
+            for act in self.outer_act
+            for rows in ways
         ]
 
-    def _made(self, px: int, width: float, rows: tuple[Row, ...]) -> Architecture:
+    def _way(self, missing: Sequence[dict[tuple[int, int], list[Row]]]) -> tuple[int, ...]:
+        """The channels after each row on the way with most pairs of which a kind of block is missing."""
+        best: dict[int, tuple[int, tuple[int, ...]]] = {self.stem: (0, ())}
+        for row, pairs in zip(self.rows, missing, strict=True):
+            best = {
+                out: max(
+                    ((count + bool(pairs[k, out]), (*way, out)) for k, (count, way) in best.items()),
+                    key=lambda found: found[0],
+                )
+                for out in row.outs
+            }
+        return max(best.values(), key=lambda found: found[0])[1]
+
+    def _made(self, px: int, width: float, act: str, rows: tuple[Row, ...]) -> Architecture:
         """The architecture of these choices."""
-        return Architecture(px, width, self.classes, self.stem, self.head, rows)
+        return Architecture(px, width, self.classes, self.stem, self.head, rows, act, self.features)
 
     @classmethod
     def _decode(cls, name: str, value: Any) -> Any:
         return tuple(Choices.from_json(row) for row in value) if name == "rows" else super()._decode(name, value)
+
+    @classmethod
+    def named(cls, name: str) -> Space:
+        """The space of that name, or of the TOML or JSON file. Raises `UserError` where there is none."""
+        if name.endswith((".toml", ".json")):
+            return cls.load(Path(name))
+        known = sorted(path.stem for path in FILES.glob("*.toml"))
+        if name not in known:
+            raise UnknownName("search space", name, known)
+        return cls.load(FILES / f"{name}.toml")
 
     @classmethod
     def load(cls, path: Path) -> Space:
@@ -187,30 +259,6 @@ class Space(Record):
             raise UserError(f"{path}: {error}") from None
 
 
-def build(architecture: Architecture, name: str = "candidate") -> Model:
-    """A new Keras model with random weights: `[n, px, px, 3]` normalized float32 -> logits `[n, classes]`."""
-
-    def scaled(channels: int) -> int:
-        return round_channels(channels * architecture.width)
-
-    def block(x: Tensor, row: Row, stride: int, out: int, name: str) -> Tensor:
-        k = x.shape[-1]
-        y = conv(x, k * row.expansion, act=row.act, name=f"{name}_expand") if row.expansion > 1 else x
-        y = depthwise(y, row.kernel, stride, act=row.act, name=f"{name}_depthwise")
-        if row.squeeze:
-            y = squeeze_excite(y, round_channels(y.shape[-1] / 4), gate="h_sigmoid", name=f"{name}_se")
-        y = conv(y, out, act=None, name=f"{name}_project")
-        return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and k == out else y
-
-    inputs = keras.layers.Input((architecture.px, architecture.px, 3), name="image")
-    x = conv(inputs, scaled(architecture.stem), 3, 2, name="stem")
-    for i, row in enumerate(architecture.rows):
-        for j in range(row.repeats):
-            x = block(x, row, row.stride if j == 0 else 1, scaled(row.out), f"block{i}_{j}")
-    x = conv(x, scaled(architecture.head), name="head")
-    return keras.Model(inputs, classifier(x, architecture.classes, dropout=0.2), name=name)
-
-
-def _whole(value: object) -> bool:
-    """Whether it is a whole number of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _drawn(rng: random.Random, options: Sequence[Any]) -> Any:
+    """One of the options, without a drawing where there is one."""
+    return rng.choice(options) if len(options) > 1 else options[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tfcompact.errors import UserError
 from tfcompact.frameworks import Model
-from tfcompact.models.space import Architecture, build
+from tfcompact.models.architecture import Architecture, build
 from tfcompact.records.network import Network
 
 
