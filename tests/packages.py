@@ -65,6 +65,7 @@ PACKAGES = (
     Package(
         "stages", "what a stage is, and a file for each", ("records", "data", "networks", "training", "compress")
     ),
+    Package("search", "ways of searching: rewards, controllers, fronts"),
     Package(
         "sensitivity",
         "which layers rounding hurts, and files with layers kept float",
