@@ -65,6 +65,12 @@ PACKAGES = (
     Package(
         "stages", "what a stage is, and a file for each", ("records", "data", "networks", "training", "compress")
     ),
+    Package(
+        "supernet",
+        "one network that holds every member of a search space",
+        ("models", "training"),
+        light=False,
+    ),
     Package("search", "ways of searching: rewards, controllers, fronts"),
     Package(
         "sensitivity",
