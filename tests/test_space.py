@@ -172,3 +172,48 @@ def test_an_architecture_of_before_has_its_name_still() -> None:
         "rows",
     }
     assert set(Architecture(32, 1.0, 10, 8, 16, (row,)).to_json()["rows"][0]) == set(row.to_json()) - {"op", "skip"}
+
+
+PRICED = Space(
+    px=(32,),
+    classes=10,
+    stem=8,
+    head=32,
+    rows=(
+        Choices((8, 16), 1, (1, 2), (1, 3), (3, 5), (False, "input"), ("relu",)),
+        Choices((16, 24), 2, (1, 2), (3,), (3,), (False, True), ("h_swish",), ("mbconv", "conv")),
+    ),
+)
+
+
+@pytest.mark.slow
+def test_a_member_is_priced_by_blocks_as_it_is_whole(tmp_path) -> None:
+    """Operator by operator; most members are not built, and what was learnt is kept."""
+    from tfcompact.export import candidate
+    from tfcompact.pipeline.prices import Prices
+    from tfcompact.pipeline.space_prices import SpacePrices
+    from tfcompact.tflite.fused_groups import read
+
+    prices = Prices(_no_table(), "")
+    known = SpacePrices(prices, tmp_path)
+    rng = random.Random(0)
+    for _ in range(6):
+        known.network(PRICED.sample(rng))
+    again = SpacePrices(prices, tmp_path)
+    whole = 0
+    for _ in range(12):
+        member = PRICED.sample(rng)
+        before = again.looked_at
+        found = again.network(member)
+        if again.looked_at == before and whole < 2:
+            whole += 1
+            assert found == tuple(read(candidate.int8_file(build(member))))
+    assert whole == 2
+
+
+def _no_table():
+    from tfcompact.latency.cost_table import SCHEMA, Setting, Table
+    from tfcompact.records.device import Device
+
+    device = Device("emulated", "arm64-x-insn", "X", 1, "QEMU")
+    return Table(SCHEMA, Setting(device, "insn", "runtime", "xnnpack", 1, "instructions"), 0, 0)

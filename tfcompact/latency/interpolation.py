@@ -20,7 +20,8 @@ import numpy as np
 
 from tfcompact.latency.cost_table import Table
 from tfcompact.options import require
-from tfcompact.tflite.fused_groups import Network, read
+from tfcompact.tflite import fused_groups
+from tfcompact.tflite.fused_groups import Network
 
 USUAL_STEP = 16
 """Output channels of a step of most int8 kernels, for tables that were made before it was measured."""
@@ -97,7 +98,17 @@ class Interpolated:
 
     def read(self, content: bytes) -> Network:
         """What of a file decides its cost in the table's setting."""
-        return read(content, self.table.setting.delegate)
+        return fused_groups.read(content, self.table.setting.delegate)
+
+    def parts(self, content: bytes) -> tuple[list[tuple[str, str]], int]:
+        """Name and configuration of each of a file's operators, and the pieces that XNNPACK runs."""
+        found = fused_groups.parts(content, self.table.setting.delegate)
+        network = fused_groups.made_of(found, content, self.table.setting.delegate)
+        return [(part.name, part.configuration) for part in found], network.partitions
+
+    def predict_parts(self, configurations: Sequence[str], partitions: int) -> Prediction:
+        """The cost of a network of these operators."""
+        return self.predict(Network(tuple(configurations), partitions))
 
     def predict(self, network: Network, *, name: str = "the network") -> Prediction:
         """The cost of one inference of a network that is run over and over.

@@ -29,11 +29,15 @@ SHOWN_VALUES = 16  # an axis, a permutation, paddings: small constants whose val
 
 
 class Part(NamedTuple):
-    """One operator of a file, or a few that run as one, with `content`, a file of it alone."""
+    """One operator of a file, or a few that run as one, with `content`, a file of it alone.
+
+    `name` is that of what it writes in the whole file, where the converter left the names of layers.
+    """
 
     configuration: str
     delegated: bool
     content: bytes
+    name: str = ""
 
 
 class Network(NamedTuple):
@@ -138,7 +142,9 @@ def _part(model: StoredModel, group: list[int], kinds: Sequence[str], delegate: 
         return None
     delegated = pieces is not None and pieces.count > 0
     plain = PLAIN if delegate == "xnnpack" and not delegated else ""
-    return Part(_configuration(model, group, [kinds[i] for i in group]) + plain, delegated, content)
+    written = model.subgraphs[0].tensors[int(model.subgraphs[0].operators[group[-1]].outputs[0])].name
+    name = written.decode(errors="replace") if isinstance(written, bytes) else str(written)
+    return Part(_configuration(model, group, [kinds[i] for i in group]) + plain, delegated, content, name)
 
 
 def _cut(model: StoredModel, group: list[int]) -> bytes:

@@ -42,8 +42,6 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {
-    "compression": "takes hours; its record comes when a whole plan has run",
-    "pruning": "takes hours; its record comes when a whole plan has run",
     "foreign_range": "needs Debian's package of Fashion-MNIST; its record comes with it",
     "every_family": "its record comes when all families have run",
 }
