@@ -71,7 +71,6 @@ PACKAGES = (
         ("models", "training"),
         light=False,
     ),
-    Package("search", "ways of searching: rewards, controllers, fronts"),
     Package(
         "sensitivity",
         "which layers rounding hurts, and files with layers kept float",
@@ -98,11 +97,16 @@ PACKAGES = (
         ),
     ),
     Package(
+        "search",
+        "ways of searching for an architecture: rewards, controllers, shared trials",
+        ("models", "report", "pipeline"),
+    ),
+    Package(
         "cli",
         "words typed",
         (
             *("records", "runs", "models", "networks", "measure", "latency", "export", "report"),
-            *("stages", "sensitivity", "pipeline", "comparison"),
+            *("stages", "sensitivity", "pipeline", "comparison", "search"),
         ),
     ),
 )

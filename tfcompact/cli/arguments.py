@@ -27,13 +27,17 @@ def shown_as(name: str, help: str) -> Any:
     return tyro.conf.arg(metavar=name, help=help)
 
 
-def command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = ()) -> type:
-    """One flat dataclass with the fields of all parts; `extra` fields win over those of the same name."""
+def command(*parts: type, extra: Sequence[tuple[str, Any, Any]] = (), without: Sequence[str] = ()) -> type:
+    """One flat dataclass with the fields of all parts; `extra` fields win over those of the same name.
+
+    Fields of the names `without` cannot be given: `part` leaves them at their defaults.
+    """
     fields: dict[str, tuple[str, Any, Any]] = {}
     for part in parts:
         hints = typing.get_type_hints(part, include_extras=True)
         for f in dataclasses.fields(part):
-            fields[f.name] = (f.name, hints[f.name], _same_default(f))
+            if f.name not in without:
+                fields[f.name] = (f.name, hints[f.name], _same_default(f))
     fields |= {row[0]: row for row in extra}
     return dataclasses.make_dataclass("Options", list(fields.values()), frozen=True)
 
@@ -64,7 +68,8 @@ def parse(command: type, name: str, words: Sequence[str], description: str) -> A
 
 def part(options: Any, part: type) -> Any:
     """The fields of `options` that belong to the dataclass `part`, as an instance of it."""
-    return part(**{f.name: getattr(options, f.name) for f in dataclasses.fields(part)})
+    given = [f.name for f in dataclasses.fields(part) if hasattr(options, f.name)]
+    return part(**{name: getattr(options, name) for name in given})
 
 
 def add_override(overrides: dict[str, dict[str, Any]], item: str) -> None:

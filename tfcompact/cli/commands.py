@@ -49,6 +49,12 @@ def commands() -> dict[str, Command]:
             "compress",
         ),
         Command(
+            "search",
+            "Find an architecture of a search space that fits a budget, by training many for a short time",
+            "search",
+            "what was evaluated is kept, and the same command goes on from there",
+        ),
+        Command(
             "models",
             "All architectures with parameters, multiply-adds, published accuracy, and where weights are",
             "models",
