@@ -97,6 +97,11 @@ PACKAGES = (
         ),
     ),
     Package(
+        "choice",
+        "the network that fits a budget: prices, short trainings against each other, the file",
+        ("models", "export", "latency", "measure", "report", "runs", "pipeline", "weights"),
+    ),
+    Package(
         "search",
         "ways of searching for an architecture: rewards, controllers, shared trials",
         ("models", "report", "pipeline"),
@@ -106,7 +111,7 @@ PACKAGES = (
         "words typed",
         (
             *("records", "runs", "models", "networks", "measure", "latency", "export", "report"),
-            *("stages", "sensitivity", "pipeline", "comparison", "search"),
+            *("stages", "sensitivity", "pipeline", "comparison", "search", "choice"),
         ),
     ),
 )

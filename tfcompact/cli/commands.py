@@ -49,6 +49,11 @@ def commands() -> dict[str, Command]:
             "compress",
         ),
         Command(
+            "choose",
+            "Find the network that is best on your images within a latency budget, and make its int8 file",
+            "choose",
+        ),
+        Command(
             "search",
             "Find an architecture of a search space that fits a budget, by training many for a short time",
             "search",
