@@ -19,7 +19,7 @@ OPTIONS = --model $(MODEL) $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 # The stages, by their lines in the one table of them.
 STAGES := $(shell sed -n 's/.*"tfcompact\.stages\.\([a-z_]*\)".*/\1/p' tfcompact/stages/__init__.py)
 .PHONY: help setup weights train export measure bench-android latency-table report runs models describe sensitivity \
-	compress options leaderboard app test lint judges always
+	choose search compress options leaderboard app test lint judges always
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -79,6 +79,10 @@ describe: $(READY) ## MODEL block by block; ARGS=--layers layer by layer
 	@$(PROGRAM) describe $(MODEL) $(ARGS)
 sensitivity: $(READY) ## layers of a quantize run by what rounding them costs: RUN=runs/…/quantize-…
 	@$(PROGRAM) sensitivity $(if $(value RUN),"$$TFCOMPACT_RUN") $(ARGS)
+choose: $(READY) ## the best int8 file for DATA within a budget: ARGS="--budget 8 --table pixel.json"
+	@$(PROGRAM) choose $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
+search: $(READY) ## an architecture for DATA: ARGS="--space mnasnet --table pixel.json --target-cost 8"
+	@$(PROGRAM) search $(if $(value DATA),--data "$$TFCOMPACT_DATA") $(ARGS)
 compress: $(READY) ## every way of making MODEL smaller, in one table; ARGS="--plan pruning --seeds 3 …"
 	@$(PROGRAM) compress $(OPTIONS)
 options: $(READY) ## the options of STAGE=train, export, measure or of any stage

@@ -90,8 +90,16 @@ def test_few_rows_give_a_rough_answer_and_no_nonsense(known) -> None:
 
 
 def test_operators_without_kernels_of_their_own_are_on_a_line() -> None:
+    """But for what is left over a step, which costs as much at any width."""
     prices = Interpolated(table({depthwise(w): 50 + 9 * w for w in (16, 64)}))
-    assert prices.cost(depthwise(40)) == pytest.approx(50 + 9 * 40)
+    assert prices.cost(depthwise(48)) == pytest.approx(50 + 9 * 48)
+
+    def steps(w: int) -> float:
+        return 50 + 9 * w + 30 * (w % 16 > 0)
+
+    prices = Interpolated(table({depthwise(w): steps(w) for w in (16, 24, 64, 72)}))
+    for width in (32, 40, 48, 56, 88, 96):
+        assert prices.cost(depthwise(width)) == pytest.approx(steps(width), rel=1e-6)
 
 
 def test_a_prediction_says_how_much_of_it_was_interpolated() -> None:

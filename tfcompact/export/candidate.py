@@ -128,7 +128,9 @@ def _of_model(name: str, px: int | None, classes: int | None, widths: int = 0) -
     from tfcompact.compress.channels.narrowing import of_random_widths
 
     model = models.build(name, px=px, classes=classes)
-    return int8_file(of_random_widths(model, random.Random(widths)) if widths else model)
+    if widths:  # in turns by multiples of 8 and of 16: what is left over a kernel's step has a cost of its own
+        model = of_random_widths(model, random.Random(widths), step=8 if widths % 2 else 16)
+    return int8_file(model)
 
 
 def _of_architecture(architecture: Architecture) -> bytes:

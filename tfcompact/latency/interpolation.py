@@ -135,7 +135,7 @@ class Interpolated:
             if shaped.text not in self._points:
                 self.table.refuse([configuration], "the network")
             if shaped.text not in self._fits:
-                self._fits[shaped.text] = _Fit(self._points[shaped.text])
+                self._fits[shaped.text] = _Fit(self._points[shaped.text], self.step)
             self._known[configuration] = self._fits[shaped.text].at(self._place(shaped))
         return self._known[configuration]
 
@@ -147,19 +147,20 @@ class Interpolated:
 
 
 class _Fit:
-    """A surface through points `(reads, writes) -> cost`."""
+    """A surface through points `(reads, writes) -> cost`; kernels go by steps of `step` channels."""
 
-    def __init__(self, points: dict[tuple[int, int], float]) -> None:
+    def __init__(self, points: dict[tuple[int, int], float], step: int) -> None:
         from scipy.optimize import nnls  # takes a while to load, and few tables are asked for what they do not hold
 
         self.places = np.array(list(points), float)
         costs = np.array(list(points.values()), float)
         floor = max(float(costs.max()) * 1e-6, 1e-12)
         self.costs = np.maximum(costs, floor)
+        self.step = step
         self.plane = bool((self.places[:, 0] == self.places[:, 1]).all())
         rows = self._features(self.places)
         scaled = rows / self.costs[:, None]  # relative errors count
-        sizes = np.linalg.norm(scaled, axis=0)
+        sizes = np.maximum(np.linalg.norm(scaled, axis=0), 1e-30)
         found, _ = nnls(scaled / sizes, np.ones(len(costs)))
         self.weights = found / sizes
         self.rest = np.log(self.costs / np.maximum(rows @ self.weights, floor))
@@ -179,8 +180,13 @@ class _Fit:
         reads, writes = places.T
         product = writes if self.plane else reads * writes
         count = len(self.places)
-        if self.plane or count < 4:
-            columns: Sequence[np.ndarray] = [product] if count == 1 else [np.ones_like(reads), product]
+        columns: Sequence[np.ndarray]
+        if count == 1:
+            columns = [product]
+        elif self.plane:  # channels beyond the last whole step are done one by one, at every position
+            columns = [np.ones_like(reads), product, (writes % self.step > 0).astype(float)]
+        elif count < 4:
+            columns = [np.ones_like(reads), product]
         else:
             columns = [np.ones_like(reads), reads, writes, product]
         return np.stack(columns, axis=1)
