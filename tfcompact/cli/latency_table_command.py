@@ -54,5 +54,9 @@ def run(name: str, words: Sequence[str], help: str) -> None:
     )
     with meters.meter(arguments.part(options, Config), log) as meter:
         table = table_making.make_table(networks, meter, options.out, extend=options.extend, log=log)
-    console.print(f"{len(table.alone)} operators: {table.setting}", highlight=False, markup=False)
+    console.print(
+        f"{len(table.alone)} operators, kernels by {table.step} output channels: {table.setting}",
+        highlight=False,
+        markup=False,
+    )
     print(options.out)
