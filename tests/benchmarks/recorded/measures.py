@@ -5,6 +5,7 @@ from __future__ import annotations
 PACKAGES = (
     *("records", "runs", "data", "models", "networks", "tflite", "training", "compress", "weights", "measure"),
     *("latency", "export", "report", "stages", "sensitivity", "pipeline", "comparison", "cli"),
+    *("supernet", "search", "choice"),
 )
 """Every name that may stand below."""
 
@@ -38,12 +39,16 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "post_training": TRAINED,
     "pruning": (*TRAINED, "comparison"),
     "references": ("models", "weights"),
+    "search_table": ("data", "models", "supernet", "training"),
+    "search_replay": ("search",),
     "training_speed": ("models", "training"),
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {
     "foreign_range": "needs Debian's package of Fashion-MNIST; its record comes with it",
     "every_family": "its record comes when all families have run",
+    "search_table": "takes hours; its record comes when every network is trained",
+    "search_replay": "its record comes with that of search_table",
 }
 """Scripts that have no record, and why."""
 

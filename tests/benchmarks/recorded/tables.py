@@ -327,6 +327,22 @@ TABLES: dict[str, dict[str, Columns]] = {
     "references": {
         "logits": (*(NETWORK, words("against", "against"), PX, number("largest difference", "difference", ".1e")),)
     },
+    "search_table": {
+        "rows": (
+            *(number("networks", "networks", "d"), number("lowest, %", "lowest"), number("median, %", "median")),
+            *(number("highest, %", "highest"), number("deviation", "deviation", ".2f")),
+            *(number("of one network, by seed", "noise", ".2f"), number("repeated", "repeated", "d")),
+            *(number("cheapest, Minsn", "cheapest", ".2f"), number("dearest, Minsn", "dearest", ".2f")),
+        )
+    },
+    "search_replay": {
+        "rows": (
+            *(words("controller", "controller"), number("networks", "networks", "d")),
+            *(number("regret, median", "regret", ".2f"), spread("quartiles", "low", "high")),
+            *(number("better than random", "won", "d"), number("worse", "lost", "d"), number("p", "p", ".1g")),
+            number("hypervolume, %", "volume", ".1f"),
+        )
+    },
     "training_speed": {
         "rows": (
             *(
