@@ -39,6 +39,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "post_training": TRAINED,
     "pruning": (*TRAINED, "comparison"),
     "references": ("models", "weights"),
+    "netadapt": (*TRAINED, "latency"),
     "search_table": ("data", "models", "supernet", "training"),
     "search_replay": ("search",),
     "training_speed": ("models", "training"),
@@ -47,6 +48,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
 NOT_RECORDED: dict[str, str] = {
     "foreign_range": "needs Debian's package of Fashion-MNIST; its record comes with it",
     "every_family": "its record comes when all families have run",
+    "netadapt": "takes hours; its record comes with its curves",
     "search_table": "takes hours; its record comes when every network is trained",
     "search_replay": "its record comes with that of search_table",
 }

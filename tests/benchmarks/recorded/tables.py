@@ -327,6 +327,22 @@ TABLES: dict[str, dict[str, Columns]] = {
     "references": {
         "logits": (*(NETWORK, words("against", "against"), PX, number("largest difference", "difference", ".1e")),)
     },
+    "netadapt": {
+        "rows": (
+            *(NETWORK, words("unit", "unit"), number("share, %", "share", ".0f"), number("cost", "cost", ".4g")),
+            *(number("adapted, %", "accuracy"), number("width of equal cost, %", "multiplier")),
+            *(
+                number("- width", "gain", "+.1f"),
+                number("±", "half"),
+                number("prediction's error, %", "error", "+.1f"),
+            ),
+            *(number("interpolated, %", "interpolated", ".0f"), number("seeds", "seeds", "d")),
+        ),
+        "times": (
+            *(NETWORK, number("first trace, s", "first"), number("masked, s", "masked", ".2f")),
+            *(number("built, s", "alone", ".2f"), number("times", "ratio"), spread("range", "low", "high", ".1f")),
+        ),
+    },
     "search_table": {
         "rows": (
             *(number("networks", "networks", "d"), number("lowest, %", "lowest"), number("median, %", "median")),
