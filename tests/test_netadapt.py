@@ -268,6 +268,7 @@ def test_it_ends_within_the_budget(adapted) -> None:
     costs = [float(row["cost"]) for row in chosen]
     assert costs == sorted(costs, reverse=True)
     assert all(float(row["cost"]) <= float(row["target"]) for row in rows)
+    assert (runs.root / "making" / "trace.png").read_bytes().startswith(b"\x89PNG")
     found = store.finished(runs.root, "tiny")
     assert [run.name for run in found] == notes["steps"]
     assert not any(map(lineage.is_result, found))

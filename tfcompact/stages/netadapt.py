@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tfcompact.errors import UserError
-from tfcompact.files import write_json, write_text
+from tfcompact.files import write_bytes, write_json, write_text
 from tfcompact.frameworks import Model
 from tfcompact.options import opt, require, require_choice
 from tfcompact.stages.contract import Notes, Stage
@@ -27,7 +27,7 @@ COSTS = ("table", "macs", "params")
 PROPOSALS = ("filters", "v3")
 SELECT = ("accuracy", "ratio")
 MOST_ITERATIONS = 500
-TRACE = "trace.csv"
+TRACE, PLOT = "trace.csv", "trace.png"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     cannot be reached, with the lowest cost that can.
     """
     from tfcompact.compress.adaptation.proposals import target_of
+    from tfcompact.compress.adaptation.trace_plot import trace_png
     from tfcompact.compress.distillation.teachers import of_a_tuning
     from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
     from tfcompact.networks import rewrite
@@ -107,6 +108,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
             f"{chosen['accuracy']:.1%} of the images that judge"
         )
         write_text(context.directory / TRACE, _as_csv(rows))
+    write_bytes(context.directory / PLOT, trace_png(rows, first, f"{model.name}, {_summary(config)}"))
     notes: Notes = {"first_cost": first, "budget": budget, "cost": cost, "steps": steps}
     network = rewrite.clone(network)
     if config.epochs:

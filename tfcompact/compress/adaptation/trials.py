@@ -15,6 +15,7 @@ import numpy as np
 
 from tfcompact.compress.channels.atoms import Channels
 from tfcompact.compress.channels.slicing import masks
+from tfcompact.compress.sparsity.masks import kept_zeros, kernels_of
 from tfcompact.frameworks import Model, Tensor, Variable, keras, tf
 from tfcompact.networks import rewrite
 from tfcompact.training import evaluation
@@ -71,7 +72,8 @@ class Trials:
         self.masks = ChannelMasks(self.network)
         weight = context.spec.aux_weight or 0.0
         heads = [AuxiliaryHead(i, weight) for i in range(1, len(self.network.outputs))]
-        self.trainer = Trainer(self.network, self.config, context.data, [*heads, self.masks])
+        hooks = [*heads, *kept_zeros(kernels_of(self.network)), self.masks]
+        self.trainer = Trainer(self.network, self.config, context.data, hooks)
         self.trainer.compile(optimizer=optimizer_for(self.config, max(1, steps), self.network))
         self.norms = [layer for layer in self.network.layers if isinstance(layer, keras.layers.BatchNormalization)]
         for norm in self.norms:
