@@ -104,7 +104,7 @@ PACKAGES = (
     Package(
         "search",
         "ways of searching for an architecture: rewards, controllers, shared trials",
-        ("models", "report", "pipeline"),
+        ("records", "models", "training", "supernet", "report", "pipeline"),
     ),
     Package(
         "cli",

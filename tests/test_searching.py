@@ -18,7 +18,9 @@ from tfcompact.models.architecture import build
 from tfcompact.models.space import Space
 from tfcompact.pipeline.target import Target
 from tfcompact.records.device import Device
-from tfcompact.search.searching import Config, Search, best
+from tfcompact.search.one_shot import kendall
+from tfcompact.search.search_options import Config
+from tfcompact.search.searching import Search, best
 from tfcompact.tflite.fused_groups import read
 
 SPACE = """
@@ -116,7 +118,10 @@ def test_the_same_words_find_it_done_and_more_trials_go_on(place, quick, capsys)
 def test_a_study_of_something_else_is_not_mixed_with_it(place, quick, capsys) -> None:
     main(words(place, "--trials", "2", "--px", "32"))
     assert main(words(place, "--trials", "2", "--px", "32", "--epochs", "9")) == 2
-    assert "the study search has proxy [3, 10000, 2000], not [9, 10000, 2000]" in capsys.readouterr().err
+    assert (
+        'the study search has proxy ["alone", 3, 10000, 2000], not ["alone", 9, 10000, 2000]'
+        in capsys.readouterr().err
+    )
     ms = Setting(Device("host", "h", "X", 2, "Linux"), "ai_edge_litert", "r", "xnnpack", 1, "ms")
     Table(SCHEMA, ms, 0, 0).save(place / "table.json")
     assert main(words(place, "--trials", "2", "--px", "32")) == 2
@@ -191,3 +196,29 @@ def test_the_front_is_of_accuracy_and_cost(place, quick) -> None:
     leading = best(found)
     assert [row.cost for row in leading] == sorted(row.cost for row in leading)
     assert [row.accuracy for row in leading] == sorted(row.accuracy for row in leading)
+
+
+@pytest.mark.slow
+def test_shared_weights_are_trained_once_and_compared_with_training_alone(place, quick, monkeypatch, capsys) -> None:
+    """Every candidate is judged in them; Kendall's tau says how far their order is that of training alone."""
+    more = ["--trainer", "oneshot", "--shared-epochs", "1", "--epoch-images", "256", "--validation-images", "60"]
+    more += ["--trials", "6", "--compared", "5", "--finalists", "1", "--px", "32"]
+    assert main(words(place, *more)) == 0
+    said = capsys.readouterr().out
+    assert said.count("trains the shared weights: 1 epochs") == 1
+    assert "Kendall's tau of shared weights and of 5 networks trained alone: " in said
+    assert len(quick) == 3 + 5  # one finalist with three seeds, and those to compare with
+    (shared,) = (place / "runs" / "search" / "search").glob("shared-*.npz")
+    before = shared.stat().st_mtime_ns
+    main(words(place, *more))
+    assert shared.stat().st_mtime_ns == before
+    assert "trains the shared weights" not in capsys.readouterr().out
+    shared.write_bytes(b"cut off")
+    assert main(words(place, *more[:-6], "--trials", "9", "--px", "32")) == 2
+    assert "holds no shared weights of this space" in capsys.readouterr().err
+
+
+def test_kendall_s_tau_is_of_orders() -> None:
+    assert kendall([1, 2, 3, 4], [10, 20, 30, 40]) == 1
+    assert kendall([1, 2, 3, 4], [4, 3, 2, 1]) == -1
+    assert kendall([1, 2, 3], [1, 3, 2]) == pytest.approx(1 / 3)

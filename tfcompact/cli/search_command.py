@@ -9,7 +9,9 @@ from rich.table import Table
 from tfcompact.cli import arguments, opened
 from tfcompact.pipeline.target import Target
 from tfcompact.search import search_files
-from tfcompact.search.searching import Config, Search
+from tfcompact.search.one_shot import BELIEVED
+from tfcompact.search.search_options import Config
+from tfcompact.search.searching import Search
 
 SHOWN = 10
 
@@ -32,6 +34,14 @@ def run(name: str, words: Sequence[str], help: str) -> None:
         table.add_row(row.name, accuracy, f"{row.cost:.4g}", f"{row.reward:.4f}", str(row.seeds))
     console.print(f"\n{title}\n", highlight=False, markup=False)
     console.print(table)
+    if (order := search.order()) is not None:
+        tau, count = order
+        warning = "" if tau >= BELIEVED else "; too little to believe the order above: search with --trainer alone"
+        console.print(
+            f"\nKendall's tau of shared weights and of {count} networks trained alone: {tau:.2f}{warning}",
+            highlight=False,
+            markup=False,
+        )
     console.print(
         f"\ntrain the best: tfcompact train --model {written[-1]} --px {search.space.px[0]}",
         highlight=False,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import random
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from rich.console import Console
@@ -19,49 +21,20 @@ from tfcompact.errors import UserError
 from tfcompact.models import space_network
 from tfcompact.models.architecture import Architecture
 from tfcompact.models.space import Space
-from tfcompact.options import opt, require, require_choice
 from tfcompact.pipeline.pipeline import Pipeline
 from tfcompact.pipeline.prices import Prices
 from tfcompact.pipeline.recipe import configured
 from tfcompact.pipeline.space_prices import SpacePrices
 from tfcompact.pipeline.target import Target
+from tfcompact.records.artifact import Normalization
 from tfcompact.search import rewards
-from tfcompact.search.controllers import CONTROLLERS, controller
+from tfcompact.search.controllers import controller
 from tfcompact.search.fronts import front
 from tfcompact.search.ledger import FACTS, Ledger, Taken, catch_up
-
-
-@dataclass(frozen=True)
-class Config:
-    """How a search goes."""
-
-    space: str = opt("mnasnet", "mnasnet, mobilenet_v3_small, mobilenet_v3_large, or a space's .toml file")
-    target_cost: float = opt(0.0, "what one inference may cost, in the unit of --table")
-    controller: str = opt("evolution", f"what proposes: {', '.join(CONTROLLERS)}")
-    reward: str = opt(
-        "absolute", "how accuracy and cost are weighed: soft, hard (MnasNet), v3 or absolute (TuNAS: one cost)"
-    )
-    weight: float | None = opt(None, "the reward's exponent or beta, below 0; the papers' unless given")
-    trials: int = opt(100, "candidates to train; below 100 no way of searching is surely better than chance")
-    epochs: int = opt(3, "epochs of a candidate")
-    epoch_images: int = opt(10000, "training images in each of them")
-    validation_images: int = opt(2000, "validation images that judge a candidate")
-    finalists: int = opt(3, "best candidates that are trained again with other seeds; the best mean of all wins")
-    finalist_seeds: int = opt(2, "other seeds of each of them")
-    study: str = opt("search", "the name under which workers find each other's trials")
-    storage: str | None = opt(
-        None, "where the trials are: a file (<runs>/search/<study>.journal unless given), or postgresql://…"
-    )
-
-    def __post_init__(self) -> None:
-        rewards.reward(self.reward, self.target_cost, self.weight)
-        require_choice("controller", self.controller, CONTROLLERS)
-        for name in ("trials", "epochs"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("epoch_images", "validation_images", "finalists", "finalist_seeds"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        plain = self.study.replace("-", "").replace("_", "").isalnum()
-        require(plain, "study", self.study, "letters, digits, - and _")
+from tfcompact.search.one_shot import OneShot, kendall
+from tfcompact.search.search_options import Config
+from tfcompact.training.context import Context
+from tfcompact.training.hyperparameters import Training
 
 
 @dataclass(frozen=True)
@@ -128,8 +101,44 @@ class Search:
             "controller": config.controller,
             "seed": self.target.seed,
             "reward": [config.reward, config.target_cost, config.weight],
-            "proxy": [config.epochs, config.epoch_images, config.validation_images],
+            "proxy": self._proxy,
         }
+
+    @property
+    def _proxy(self) -> list[Any]:
+        """How candidates are judged: what a study's accuracies mean."""
+        config = self.config
+        epochs = config.epochs if config.trainer == "alone" else config.shared_epochs
+        return [config.trainer, epochs, config.epoch_images, config.validation_images]
+
+    @cached_property
+    def shared(self) -> OneShot:
+        """The weights that all members share, trained now unless another worker did."""
+        config = self.config
+        training = Training(
+            epochs=config.shared_epochs, epoch_images=config.epoch_images, validation_images=config.validation_images
+        )
+        context = Context(
+            SimpleNamespace(),
+            self._images,
+            self.space.px[0],
+            Normalization(),
+            self.target.seed,
+            self.folder,
+            self.console,
+        )
+        name = hashlib.sha256(json.dumps(self.terms, sort_keys=True).encode()).hexdigest()[:8]
+        return OneShot(self.space, training, context, self.folder / f"shared-{name}.npz")
+
+    def order(self) -> tuple[float, int] | None:
+        """Kendall's tau between shared weights and training alone, and of how many; None where nothing is shared."""
+        if self.config.trainer == "alone" or self.config.compared < 2:
+            return None
+        rng = random.Random(self.target.seed)
+        members = [self.space.sample(rng) for _ in range(self.config.compared)]
+        shared = [self.shared.accuracy(member) for member in members]
+        alone = [self._trained(member, self.target.seed)[0] for member in members]
+        return kendall(shared, alone), len(members)
 
     def run(self) -> list[Found]:
         """Works until all trials are done; then every candidate, the best first, the finalists by all their seeds."""
@@ -163,7 +172,7 @@ class Search:
         try:
             with self.ledger.working(taken):
                 cost, interpolated = self.blocks.price(architecture)
-                accuracy, run = self._trained(architecture, self.target.seed)
+                accuracy, run = self._judged(architecture)
         except UserError:  # a candidate that cannot be priced or trained is a fault, not a bad candidate
             self.ledger.fail(taken)
             raise
@@ -176,6 +185,12 @@ class Search:
             f"{done} of {self.config.trials}: {accuracy:.1%}, {cost:.4g} {unit}, reward "
             f"{self.reward(accuracy, cost):.4f}{told}"
         )
+
+    def _judged(self, architecture: Architecture) -> tuple[float, str]:
+        """The accuracy of a candidate, and the run that it is of; there is none where weights are shared."""
+        if self.config.trainer == "oneshot":
+            return self.shared.accuracy(architecture), ""
+        return self._trained(architecture, self.target.seed)
 
     def _trained(self, architecture: Architecture, seed: int) -> tuple[float, str]:
         """The validation accuracy of a candidate after its short training, an ordinary run, and the run's name."""
@@ -200,9 +215,8 @@ class Search:
         first, rest = found[: self.config.finalists], found[self.config.finalists :]
         again = []
         for row in first:
-            accuracies = [row.accuracy]
-            for seed in range(self.target.seed + 1, self.target.seed + 1 + self.config.finalist_seeds):
-                accuracies.append(self._trained(row.architecture, seed)[0])
+            seeds = range(self.target.seed, self.target.seed + 1 + self.config.finalist_seeds)
+            accuracies = [self._trained(row.architecture, seed)[0] for seed in seeds]  # the first is there, if alone
             mean = statistics.mean(accuracies)
             again.append(
                 dataclasses.replace(row, accuracy=mean, reward=self.reward(mean, row.cost), seeds=len(accuracies))
