@@ -127,7 +127,7 @@ def compared(network: str) -> Plot:
     )
 
 
-COMPARED: tuple[str, ...] = ("mobilenet_v1_0.5", "mobilenet_v3_small")
+COMPARED: tuple[str, ...] = ("mobilenet_v1_0.5", "mobilenet_v3_small", "googlenet_bn")
 """The networks whose comparison is recorded, and so has a plot."""
 PLOTS = (
     Plot("results/leaderboard.png", lambda views: views["leaderboard"].rows(), board),
