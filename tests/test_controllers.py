@@ -112,7 +112,7 @@ def test_a_name_that_is_none_suggests_one() -> None:
         controller("evolutoin", COUNTS, 0)
 
 
-@pytest.mark.parametrize("make", [FactorisedPolicy, lambda *a: RecurrentPolicy(*a, hidden=8)])
+@pytest.mark.parametrize("make", [FactorisedPolicy, lambda *a: RecurrentPolicy(*a, hidden=8, entropy=0)])
 def test_the_gradient_is_that_of_the_log_probability(make) -> None:
     """By differences; and at a ratio of 1 PPO's is the policy gradient."""
     policy = make((3, 2, 4), 0)
@@ -137,7 +137,7 @@ def test_the_gradient_is_that_of_the_log_probability(make) -> None:
 
 
 def test_the_gradient_of_the_entropy() -> None:
-    policy = RecurrentPolicy((3, 2), 0, hidden=6)
+    policy = RecurrentPolicy((3, 2), 0, hidden=6, batch=2, entropy=2.0)  # 1 for each of two samples
     for head in policy.heads:
         head += np.random.default_rng(1).normal(0, 1, head.shape)
     choices = np.array([[0, 1], [2, 0]])
@@ -146,7 +146,7 @@ def test_the_gradient_of_the_entropy() -> None:
         memories, _ = policy._run(choices)
         return float(sum(-(m.p * np.log(m.p)).sum() for m in memories))
 
-    gradients = policy.gradient(choices, np.zeros(2), 1.0)
+    gradients = policy.gradient(choices, np.zeros(2))
     for array, gradient in zip(policy.parameters, gradients, strict=True):
         place = tuple(size // 2 for size in array.shape)
         sides = []

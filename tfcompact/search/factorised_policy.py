@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfcompact.search.controller import Choices, Told, generator
-from tfcompact.search.policy_gradient import Adam, advantages, clipped_weights, softmax
+from tfcompact.search.controller import Choices, generator
+from tfcompact.search.policy_gradient import PolicyGradient, softmax
 
 
-class FactorisedPolicy:
+class FactorisedPolicy(PolicyGradient):
     """Learns after every `batch` networks that were told, `epochs` times from each batch, with steps of `rate`."""
 
     def __init__(
@@ -24,28 +24,13 @@ class FactorisedPolicy:
         clip: float = 0.2,
     ) -> None:
         self.counts, self.seed = tuple(counts), seed
-        self.batch, self.epochs, self.clip = batch, epochs, clip
         self.logits = [np.zeros(count) for count in counts]
-        self.adam = Adam(self.logits, rate)
-        self.waiting: list[Told] = []
+        super().__init__(self.logits, batch=batch, epochs=epochs, rate=rate, clip=clip)
 
     def ask(self, number: int) -> Choices:
         """A sample of the policy."""
         rng = generator(self.seed, number)
         return tuple(int(rng.choice(len(logits), p=softmax(logits))) for logits in self.logits)
-
-    def tell(self, told: Told) -> None:
-        """Waits for a batch, and learns from it."""
-        self.waiting.append(told)
-        if len(self.waiting) < self.batch:
-            return
-        choices = np.array([one.choices for one in self.waiting])
-        advantage = advantages(np.array([one.reward for one in self.waiting]))
-        before = self.log_probability(choices)
-        for _ in range(self.epochs):
-            weights = clipped_weights(self.log_probability(choices), before, advantage, self.clip)
-            self.adam.step(self.gradient(choices, weights))
-        self.waiting = []
 
     def log_probability(self, choices: np.ndarray) -> np.ndarray:
         """The log-probability of each row of options, `[n]`."""

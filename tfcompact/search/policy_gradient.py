@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfcompact.search.controller import Told
+
 Arrays = list[np.ndarray]
 
 
@@ -49,3 +51,36 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     e = np.exp(logits - logits.max(-1, keepdims=True))
     found: np.ndarray = e / e.sum(-1, keepdims=True)
     return found
+
+
+class PolicyGradient:
+    """A policy that learns after every `batch` networks that were told, `epochs` times from each batch, by PPO.
+
+    `parameters` move by steps of `rate`; whoever inherits says how probable choices are, and what moves that.
+    """
+
+    def __init__(self, parameters: Arrays, *, batch: int, epochs: int, rate: float, clip: float) -> None:
+        self.batch, self.epochs, self.clip = batch, epochs, clip
+        self.adam = Adam(parameters, rate)
+        self.waiting: list[Told] = []
+
+    def tell(self, told: Told) -> None:
+        """Waits for a batch, and learns from it."""
+        self.waiting.append(told)
+        if len(self.waiting) < self.batch:
+            return
+        choices = np.array([one.choices for one in self.waiting])
+        advantage = advantages(np.array([one.reward for one in self.waiting]))
+        before = self.log_probability(choices)
+        for _ in range(self.epochs):
+            weights = clipped_weights(self.log_probability(choices), before, advantage, self.clip)
+            self.adam.step(self.gradient(choices, weights))
+        self.waiting = []
+
+    def log_probability(self, choices: np.ndarray) -> np.ndarray:
+        """The log-probability of each row of options, `[n]`."""
+        raise NotImplementedError
+
+    def gradient(self, choices: np.ndarray, weights: np.ndarray) -> Arrays:
+        """The gradient of the weighted sum of log-probabilities, one array for each of the parameters."""
+        raise NotImplementedError

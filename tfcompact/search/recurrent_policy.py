@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfcompact.search.controller import Choices, Told, generator
-from tfcompact.search.policy_gradient import Adam, advantages, clipped_weights, softmax
+from tfcompact.search.controller import Choices, generator
+from tfcompact.search.policy_gradient import PolicyGradient, softmax
 
 TEMPER = 1.5
 """Logits are this times a tanh: no option becomes impossible (ENAS, arXiv:1802.03268)."""
@@ -26,7 +26,7 @@ class _Memory(NamedTuple):
     p: np.ndarray
 
 
-class RecurrentPolicy:
+class RecurrentPolicy(PolicyGradient):
     """An LSTM of `hidden` units; each decision sees the embedding of the option that was taken before.
 
     Learns after every `batch` networks that were told, `epochs` times from each batch.
@@ -45,7 +45,7 @@ class RecurrentPolicy:
         entropy: float = 1e-4,
     ) -> None:
         self.counts, self.seed, self.hidden = tuple(counts), seed, hidden
-        self.batch, self.epochs, self.clip, self.entropy = batch, epochs, clip, entropy
+        self.entropy = entropy / batch  # of one sample
         rng = np.random.default_rng((seed, 1 << 32))
         starts = np.cumsum([1, *self.counts])  # the first embedding is that of the beginning
         self.starts = [int(start) for start in starts[:-1]]
@@ -57,8 +57,7 @@ class RecurrentPolicy:
         self.kernel, self.bias = array(2 * hidden, 4 * hidden), np.zeros(4 * hidden)
         self.heads = [array(hidden, count) for count in self.counts]
         self.parameters = [self.embedding, self.kernel, self.bias, *self.heads]
-        self.adam = Adam(self.parameters, rate)
-        self.waiting: list[Told] = []
+        super().__init__(self.parameters, batch=batch, epochs=epochs, rate=rate, clip=clip)
 
     def ask(self, number: int) -> Choices:
         """A sample of the policy."""
@@ -70,25 +69,12 @@ class RecurrentPolicy:
             row[0, place] = rng.choice(self.counts[place], p=memory.p[0])
         return tuple(int(option) for option in row[0])
 
-    def tell(self, told: Told) -> None:
-        """Waits for a batch, and learns from it."""
-        self.waiting.append(told)
-        if len(self.waiting) < self.batch:
-            return
-        choices = np.array([one.choices for one in self.waiting])
-        advantage = advantages(np.array([one.reward for one in self.waiting]))
-        before = self.log_probability(choices)
-        for _ in range(self.epochs):
-            weights = clipped_weights(self.log_probability(choices), before, advantage, self.clip)
-            self.adam.step(self.gradient(choices, weights, self.entropy / len(choices)))
-        self.waiting = []
-
     def log_probability(self, choices: np.ndarray) -> np.ndarray:
         """The log-probability of each row of options, `[n]`."""
         return self._run(choices)[1]
 
-    def gradient(self, choices: np.ndarray, weights: np.ndarray, entropy: float = 0.0) -> list[np.ndarray]:
-        """The gradient of the weighted sum of log-probabilities, and `entropy` times that of each decision's entropy.
+    def gradient(self, choices: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
+        """The gradient of the weighted sum of log-probabilities, and of `entropy` times each decision's entropy.
 
         One array for each of `parameters`.
         """
@@ -101,9 +87,9 @@ class RecurrentPolicy:
             m = memories[place]
             dlogits = -weights[:, None] * m.p
             dlogits[rows, choices[:, place]] += weights
-            if entropy:
+            if self.entropy:
                 logs = np.log(np.maximum(m.p, 1e-30))
-                dlogits -= entropy * m.p * (logs - (m.p * logs).sum(1, keepdims=True))
+                dlogits -= self.entropy * m.p * (logs - (m.p * logs).sum(1, keepdims=True))
             draw = dlogits * TEMPER * (1 - np.tanh(m.raw) ** 2)
             heads[place] += self._hidden(m).T @ draw
             dh = dh + draw @ self.heads[place].T
