@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfcompact.cli import arguments, opened
 from tfcompact.errors import UserError
 from tfcompact.export import candidate
 from tfcompact.latency import meters, table_making
 from tfcompact.latency.meters import Config
+from tfcompact.models.architecture import Architecture
 from tfcompact.models.space import Space
 from tfcompact.options import opt, require
 
@@ -23,14 +25,18 @@ class Networks:
     space: str | None = opt(
         None, "a search space: mnasnet, mobilenet_v3_small, or a TOML file as tfcompact/models/space.py describes it"
     )
-    px: int | None = opt(None, "side of the images in px, of architectures; the published size unless given")
-    classes: int | None = opt(None, "number of classes, of architectures; the published one unless given")
+    draws: int = opt(
+        0, "of a space, so many members at random instead of all layers: enough to interpolate in a large one"
+    )
+    px: int | None = opt(None, "side of the images in px; the published size, or the space's, unless given")
+    classes: int | None = opt(None, "number of classes; the published one, or the space's, unless given")
     widths: int = opt(0, "also so many drawings of other widths of each architecture, for pruning by this table")
     out: Path = opt(Path("latency-table.json"), "the table")
     extend: bool = opt(False, "add to the table that is there")
 
     def __post_init__(self) -> None:
-        require(self.widths >= 0, "widths", self.widths, "0 or more")
+        for name in ("widths", "draws"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
 def run(name: str, words: Sequence[str], help: str) -> None:
@@ -46,7 +52,7 @@ def run(name: str, words: Sequence[str], help: str) -> None:
 
     networks = candidate.networks(
         options.models,
-        Space.named(options.space).covering() if options.space else (),
+        _members(options),
         px=options.px,
         classes=options.classes,
         widths=options.widths,
@@ -60,3 +66,11 @@ def run(name: str, words: Sequence[str], help: str) -> None:
         markup=False,
     )
     print(options.out)
+
+
+def _members(options: Any) -> list[Architecture]:
+    """The members of a space whose operators are measured."""
+    if options.space is None:
+        return []
+    space = Space.named(options.space).at(options.px, options.classes)
+    return space.drawn(options.draws) if options.draws else space.covering()

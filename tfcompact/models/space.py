@@ -23,6 +23,7 @@ All repeats of a row are alike. Those of `models/spaces` have names: `mnasnet` (
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -122,6 +123,21 @@ class Space(Record):
         rows = tuple(row.kinds(row.outs[0])[0] for row in self.rows)
         for px, width, act in itertools.product(self.px, self.width, self.outer_act):
             self._made(px, width, act, rows)  # tells a value that is not allowed
+
+    def at(self, px: int | None, classes: int | None) -> Space:
+        """The same space for images of `px` px and that many classes, where they are given."""
+        return dataclasses.replace(
+            self, px=self.px if px is None else (px,), classes=self.classes if classes is None else classes
+        )
+
+    def drawn(self, count: int) -> list[Architecture]:
+        """So many members, no two alike where there are as many: most forms of layers of a large space are in few."""
+        rng = random.Random(0)
+        found: dict[Architecture, None] = {}
+        for _ in range(20 * count):
+            if len(found) < count:
+                found[self.sample(rng)] = None
+        return list(found)
 
     @property
     def size(self) -> int:
