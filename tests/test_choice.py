@@ -11,7 +11,7 @@ from tfcompact.choice import choice_page, choosing, halving, offers, pricing
 from tfcompact.choice.choosing import Choice, Config, Outcome
 from tfcompact.choice.halving import halved
 from tfcompact.choice.offers import Offer, of_the_zoo, varied
-from tfcompact.choice.pricing import Priced, priced
+from tfcompact.choice.pricing import Priced, beside, priced
 from tfcompact.cli.main import main
 from tfcompact.errors import UserError
 from tfcompact.latency.cost_table import SCHEMA, Setting, Table
@@ -59,6 +59,27 @@ def test_only_what_may_fit_is_priced() -> None:
     assert asked == ["net0", "net5", "net4", "net3", "net2", "net1"]
     assert [one.offer.model for one in found if one.cost <= 3.2] == ["net0", "net5", "net4", "net2", "net1"]
     assert refused == ["net3 at 96 px: CONV_2D is not in the table"]
+
+
+def test_another_budget_is_looked_at_too() -> None:
+    """The most promising that fits it, though the budget itself would never have priced it."""
+    known = sorted((offer(f"net{i}", 2.0**i, 50 + i) for i in range(12)), key=lambda o: -o.prior)
+    first, _ = priced(known, lambda one: Priced(one, 0.1 * one.macs, 0.0), 3.2, lambda line: None)
+    assert max(one.cost for one in first) == 3.2
+    found = beside(known, first, lambda one: Priced(one, 0.1 * one.macs, 0.0), 6.4)
+    assert [(one.offer.model, one.cost) for one in found] == [("net6", 6.4)]
+    assert beside(known, first, lambda one: Priced(one, 0.1 * one.macs, 0.0), 1.6) == []
+
+    def dearer(one: Offer) -> Priced:
+        return Priced(one, 1.0 * one.macs, 0.0)
+
+    assert [one.offer.model for one in beside(known, first, dearer, 51.2)] == ["net9", "net8", "net7"]
+
+
+def test_a_candidate_that_fails_is_left_out_and_told() -> None:
+    found = halved(["a", "b", "c"], (1,), lambda one, epochs: None if one == "b" else ord(one), 60)
+    assert [result.candidate for result in found] == ["c", "a"]
+    assert halved(["b"], (1, 3), lambda one, epochs: None, 60) == []
 
 
 def test_a_third_goes_on_and_rungs_share_the_time() -> None:

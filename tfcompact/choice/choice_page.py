@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfcompact import files
-from tfcompact.choice.choosing import Outcome
+from tfcompact.choice.choosing import OTHER_BUDGETS, Outcome
 from tfcompact.choice.pricing import Priced
 from tfcompact.report.markdown import cell, table_line
 
@@ -47,7 +47,7 @@ def page(outcome: Outcome) -> str:
         *(f"- {line}" for line in _others(outcome)),
     ]
     if outcome.refused:
-        lines += ["", "Not priced:", "", *(f"- {line}" for line in outcome.refused)]
+        lines += ["", "Left out:", "", *(f"- {line}" for line in outcome.refused)]
     return "\n".join(lines) + "\n"
 
 
@@ -92,7 +92,7 @@ def _row(outcome: Outcome, one: Priced) -> list[str]:
 def _others(outcome: Outcome) -> list[str]:
     """What half and twice the budget would give."""
     lines = []
-    for word, times in (("half", 0.5), ("twice", 2.0)):
+    for word, times in zip(("half", "twice"), OTHER_BUDGETS, strict=True):
         limit = times * outcome.budget
         inside = [one for one in outcome.priced if one.cost <= limit and one.offer.macs]
         if not inside:

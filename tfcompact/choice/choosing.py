@@ -12,7 +12,7 @@ from rich.console import Console
 from tfcompact.choice import halving
 from tfcompact.choice.halving import Result
 from tfcompact.choice.offers import Offer, of_searches, of_the_zoo, varied
-from tfcompact.choice.pricing import Priced, Pricer, priced
+from tfcompact.choice.pricing import Priced, Pricer, beside, priced
 from tfcompact.errors import UserError
 from tfcompact.measure import any_device, emulation, host
 from tfcompact.options import opt, require
@@ -23,6 +23,8 @@ from tfcompact.pipeline.target import Target
 from tfcompact.runs import store
 
 FORMATS = ("uint8", "int8", "float32")
+OTHER_BUDGETS = (0.5, 2.0)
+"""Times the budget for which the page says what there would be."""
 TRAINING_SHARE = 0.7
 """The share of the minutes that candidates are trained in; the rest is for rounding the winner."""
 
@@ -71,6 +73,7 @@ class Choice:
 
     def __init__(self, config: Config, target: Target, console: Console) -> None:
         self.config, self.target, self.console = config, target, console
+        self._failed: list[str] = []
 
     def run(self) -> Outcome:
         """Prices, trains, and makes the file. Raises `UserError` where nothing is within the budget."""
@@ -80,8 +83,12 @@ class Choice:
             offers = [offer for offer in offers if offer.px == self.target.px]
         found, refused = priced(offers, self.pricer.price, config.budget, self._log)
         inside = self._inside(found, refused)
+        for times in OTHER_BUDGETS:
+            found += beside(offers, found, self.pricer.price, times * config.budget)
         self.console.rule("[bold]training[/]", align="left")
         results = halving.halved(inside, config.rungs, self._trained, TRAINING_SHARE * config.minutes)
+        if not results:
+            raise UserError(f"no candidate could be trained; the first: {self._failed[0]}")
         chosen = results[0].candidate
         export = self._exported(chosen, results[0].epochs)
         accuracy, measured = self._measured(chosen, export)
@@ -92,7 +99,7 @@ class Choice:
             setting.device.name,
             data.name,
             tuple(found),
-            tuple(refused),
+            (*refused, *self._failed),
             tuple(results),
             chosen,
             export,
@@ -128,9 +135,14 @@ class Choice:
         wanted = varied([one.offer for one in inside], self.config.candidates)
         return [one for one in inside if one.offer in wanted]
 
-    def _trained(self, candidate: Priced, epochs: int) -> float:
-        """The validation accuracy of a candidate after that many epochs."""
-        run = self._fit(candidate, epochs)
+    def _trained(self, candidate: Priced, epochs: int) -> float | None:
+        """The validation accuracy of a candidate after that many epochs; None for one that fails, which is told."""
+        try:
+            run = self._fit(candidate, epochs)
+        except UserError as error:
+            self._failed.append(f"{candidate.offer.label}: {error}")
+            self._log(f"failed: {self._failed[-1]}")
+            return None
         accuracy = float(run.notes["validation_accuracy"])
         self._log(f"{candidate.offer.label}: {accuracy:.1%} after {epochs} epochs")
         return accuracy

@@ -27,15 +27,15 @@ class Result(Generic[C]):
 def halved(
     candidates: Sequence[C],
     rungs: Sequence[int],
-    train: Callable[[C, int], float],
+    train: Callable[[C, int], float | None],
     minutes: float,
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Result[C]]:
     """The results of all rungs, the last rung's best first; of every rung at least one candidate is trained.
 
-    The time is shared equally by the rungs. Where a rung's share is used up, those that come later in the order of
-    the rung before are left out.
+    `train` gives None for a candidate that cannot be trained, which is left out. The time is shared equally by the
+    rungs. Where a rung's share is used up, those that come later in the order of the rung before are left out.
     """
     found: list[Result[C]] = []
     going = list(candidates)
@@ -46,7 +46,8 @@ def halved(
         for candidate in going:
             if results and clock() >= deadline:
                 break
-            results.append(Result(candidate, epochs, train(candidate, epochs)))
+            if (accuracy := train(candidate, epochs)) is not None:
+                results.append(Result(candidate, epochs, accuracy))
         results.sort(key=lambda result: -result.accuracy)
         found = [*results, *found]
         left = max(1, len(results) // KEEP) if rung + 1 < len(rungs) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tfcompact.models import space_network
 WITHIN = 12
 """Priced offers within the budget, from the most promising on, after which no more are looked at."""
 MOST = 40  # offers that are priced at all
+BESIDE = 3  # offers that are priced for another budget
 FIRST_GUESS = 1.5
 """How many times the budget an offer may cost by its multiply-adds and still be priced: that guess is rough."""
 
@@ -117,3 +119,26 @@ def priced(
             continue
         log(f"{offer.label}: {found[-1].cost:.4g}, {len(inside)} within the budget so far")
     return found, refused
+
+
+def beside(
+    offers: Sequence[Offer], known: Sequence[Priced], price: Callable[[Offer], Priced], budget: float
+) -> list[Priced]:
+    """The most promising offers for another budget, priced until one is within it, a few at most."""
+    rates = sorted(one.cost / one.offer.macs for one in known if one.offer.macs)
+    if not rates:
+        return []
+    seen = {one.offer for one in known}
+    found: list[Priced] = []
+    for offer in offers:
+        if len(found) >= BESIDE or not offer.macs or offer.macs * rates[len(rates) // 2] > budget:
+            continue
+        if offer in seen:  # priced before: where it fits, nothing more promising is left
+            if next(one.cost for one in known if one.offer == offer) <= budget:
+                break
+            continue
+        with contextlib.suppress(UserError):
+            found.append(price(offer))
+            if found[-1].cost <= budget:
+                break
+    return found
