@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tfcompact.cli.main import main
-from tfcompact.errors import UserError
+from tfcompact.errors import Busy, UserError
 from tfcompact.export import candidate
 from tfcompact.latency.cost_table import SCHEMA, Alone, Setting, Table
 from tfcompact.latency.interpolation import Prediction
@@ -18,6 +18,7 @@ from tfcompact.models.architecture import build
 from tfcompact.models.space import Space
 from tfcompact.pipeline.target import Target
 from tfcompact.records.device import Device
+from tfcompact.search import searching
 from tfcompact.search.one_shot import kendall
 from tfcompact.search.search_options import Config
 from tfcompact.search.searching import Search, best
@@ -132,7 +133,7 @@ def test_a_study_of_something_else_is_not_mixed_with_it(place, quick, capsys) ->
     ("more", "said"),
     [
         (["--target-cost", "1"], "the smallest network of"),
-        (["--target-cost", "0"], "target must be a positive number"),
+        (["--target-cost", "0"], "target_cost must be positive"),
         (["--controller", "evolutoin"], "did you mean evolution"),
         (["--trials", "0"], "trials must be 1 or more"),
         (["--study", "a/b"], "study must be letters"),
@@ -222,3 +223,30 @@ def test_kendall_s_tau_is_of_orders() -> None:
     assert kendall([1, 2, 3, 4], [10, 20, 30, 40]) == 1
     assert kendall([1, 2, 3, 4], [4, 3, 2, 1]) == -1
     assert kendall([1, 2, 3], [1, 3, 2]) == pytest.approx(1 / 3)
+
+
+def test_a_training_that_another_worker_is_at_is_waited_for(place, monkeypatch) -> None:
+    """Finalists are every worker's: the second takes what the first made."""
+    calls = []
+
+    class Made:
+        notes = {"validation_accuracy": 0.75}
+        model, name = "net", "fit-1"
+
+    class Others:
+        def __init__(self, target, console) -> None:
+            pass
+
+        def run(self, config):
+            calls.append(config)
+            if len(calls) < 3:
+                raise Busy("another process is working on it")
+            return Made()
+
+    monkeypatch.setattr(searching, "Pipeline", Others)
+    monkeypatch.setattr(searching, "BUSY_S", 0.0)
+    target = Target("", data="digits", px=32, runs=place / "runs", table=place / "table.json")
+    search = Search(Config(space=str(place / "small.toml"), target_cost=150), target, Console(quiet=True))
+    member = Space.load(place / "small.toml").sample(random.Random(0))
+    assert search._trained(member, 0) == (0.75, "net/fit-1")
+    assert len(calls) == 3

@@ -32,6 +32,10 @@ class DamagedFile(UserError):
         super().__init__(f"{file} {reason}; {remedy}")
 
 
+class Busy(UserError):
+    """Another process is making what was asked for: it will be there, or can be made, a little later."""
+
+
 class UnreadableImage(UserError):
     """An image file that cannot be decoded, or must not be (too many pixels)."""
 

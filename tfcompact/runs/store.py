@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from tfcompact.errors import DamagedFile, UserError
+from tfcompact.errors import Busy, DamagedFile, UserError
 from tfcompact.files import sweep, sync, sync_entries, write_json
 from tfcompact.records.artifact import Artifact, Normalization
 from tfcompact.runs.environment import git_state, machine, versions
@@ -162,7 +162,7 @@ def recording(
 
     `inputs` decide the run's key; `facts` are recorded beside them. A `.partial` directory left by a killed process
     is handed out again with what it holds, for the stage to resume.
-    Raises `UserError` where another process is writing the same run.
+    Raises `Busy` where another process is writing the same run, or has just finished it.
     """
     final = root / model / f"{stage}-{key(inputs)}"
     partial = final.with_name(final.name + ".partial")
@@ -175,10 +175,10 @@ def recording(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is working on {partial}; wait for it, or stop it first") from None
+            raise Busy(f"another process is working on {partial}; wait for it, or stop it first") from None
         if final.exists():
             shutil.rmtree(partial)
-            raise UserError(f"another process has just finished {final}; the same command now finds it")
+            raise Busy(f"another process has just finished {final}; the same command now finds it")
         try:
             yield partial
         except UserError:
@@ -216,11 +216,11 @@ def tidy(final: Path) -> None:
 
 
 def _lock_of(partial: Path, final: Path) -> TextIO:
-    """The lock file of a run that is being made. Raises `UserError` where another process just finished the run."""
+    """The lock file of a run that is being made. Raises `Busy` where another process just finished the run."""
     try:
         return (partial / ".lock").open("w")
     except FileNotFoundError:
-        raise UserError(f"another process has just finished {final}; the same command now finds it") from None
+        raise Busy(f"another process has just finished {final}; the same command now finds it") from None
 
 
 def read_json_file(path: Path) -> Any:

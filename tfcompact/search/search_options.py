@@ -40,6 +40,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        require(self.target_cost > 0, "target_cost", self.target_cost, "positive: what one inference may cost")
         rewards.reward(self.reward, self.target_cost, self.weight)
         require_choice("controller", self.controller, CONTROLLERS)
         require_choice("trainer", self.trainer, TRAINERS)

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from tfcompact import files
-from tfcompact.errors import UserError
+from tfcompact.errors import Busy, UserError
 from tfcompact.models import space_network
 from tfcompact.models.architecture import Architecture
 from tfcompact.models.space import Space
@@ -35,6 +35,9 @@ from tfcompact.search.one_shot import OneShot, kendall
 from tfcompact.search.search_options import Config
 from tfcompact.training.context import Context
 from tfcompact.training.hyperparameters import Training
+
+BUSY_S = 2.0
+"""Seconds until a worker looks again whether another one has finished a training."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Search:
         whole = Space.named(self.config.space)
         data = self._images
         px = self.target.px or min(max(64, -(-data.native_px // 32) * 32), max(whole.px))
-        return dataclasses.replace(whole, px=(px,), classes=len(data.classes))
+        return whole.at(px, len(data.classes))
 
     @cached_property
     def blocks(self) -> SpacePrices:
@@ -207,7 +210,12 @@ class Search:
             "epoch_images": config.epoch_images,
             "validation_images": config.validation_images,
         }
-        run = pipeline.run(configured("fit", options))
+        while True:
+            try:
+                run = pipeline.run(configured("fit", options))
+                break
+            except Busy:  # finalists, and those to compare with, are every worker's
+                time.sleep(BUSY_S)
         return float(run.notes["validation_accuracy"]), f"{run.model}/{run.name}"
 
     def _finals(self, found: list[Found]) -> list[Found]:
