@@ -263,3 +263,24 @@ def test_augment_refuses_what_makes_no_sense():
         (name,) = option
         with pytest.raises(UserError, match=name):
             Augment(**option)
+
+
+def test_images_that_are_held_out_are_trained_on_no_more(photos):
+    """Balanced over classes, judged in the place of the validation split; the set itself stays as it was."""
+    sizes = dict(photos.sizes)
+    part = photos.held_out(6)
+    assert photos.sizes == sizes
+    assert part.sizes == {"train": sizes["train"] - 6, "validation": 6, "test": 0}
+    whole, labels = photos.arrays("train", px=32)
+    held, held_labels = part.arrays("validation", px=32)
+    rest, _ = part.arrays("train", px=32)
+    assert np.bincount(held_labels).tolist() == [2, 2, 2]
+    seen = [image.tobytes() for image in (*held, *rest)]
+    assert sorted(seen) == sorted(image.tobytes() for image in whole)
+    assert not {image.tobytes() for image in held} & {image.tobytes() for image in rest}
+    assert part.steps_per_epoch(8) == (sizes["train"] - 6) // 8
+    plain = batches(part, augment=NO_AUGMENT, epochs=1, batch=part.sizes["train"])
+    counted = sum(np.asarray(labels).sum(0) for _, labels in plain)
+    assert counted.astype(int).tolist() == (np.bincount(labels) - 2).tolist()
+    with pytest.raises(UserError, match="cannot be held out: there are"):
+        photos.held_out(10**6)
