@@ -113,7 +113,7 @@ class Choice:
         runs = self.target.runs
         return Pricer(
             self.target.table,
-            runs / "tables" / "this-computer.json",
+            runs / "tables",
             (self.target.cache or runs / "cache") / "int8",
             len(self._images.classes),
             self._log,

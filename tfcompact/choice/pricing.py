@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,7 @@ class Priced:
 
 
 class Pricer:
-    """Prices by the table at `path`, or by a table of this computer at `own`, which grows by what it lacks.
+    """Prices by the table at `path`, or by one of this computer in the directory `own`, which grows by what it lacks.
 
     `extend` measures what the user's table lacks, too, on its device where it is this computer or an emulated one.
     """
@@ -41,9 +43,9 @@ class Pricer:
     def __init__(
         self, path: Path | None, own: Path, kept: Path, classes: int, log: Callable[[str], None], *, extend: bool
     ) -> None:
-        self.path, self.kept, self.classes, self.log = path or own, kept, classes, log
+        self.path, self.kept, self.classes, self.log = path or self._of_this_computer(own), kept, classes, log
         self.grows = path is None or extend
-        self.table = Table.load(path) if path else self._started(own)
+        self.table = Table.load(path) if path else self._started()
         self.prices = Interpolated(self.table)
 
     @property
@@ -67,13 +69,20 @@ class Pricer:
             return list(candidate.networks((), [architecture], kept=self.kept))
         return list(candidate.networks([offer.model], px=offer.px, classes=self.classes, kept=self.kept))
 
-    def _started(self, own: Path) -> Table:
+    @staticmethod
+    def _of_this_computer(own: Path) -> Path:
+        """Where this computer's table is: another one where its runtime or anything else of the setting changed."""
+        with meters.meter(meters.Config()) as meter:
+            setting = json.dumps(meter.setting.to_json(), sort_keys=True)
+        return own / f"this-computer-{hashlib.sha256(setting.encode()).hexdigest()[:8]}.json"
+
+    def _started(self) -> Table:
         """This computer's table, with what an earlier choice measured."""
-        if own.exists():
-            return Table.load(own)
+        if self.path.exists():
+            return Table.load(self.path)
         self.log("measures this computer: a latency table is made on the way, and kept")
         with meters.meter(meters.Config(), self.log) as meter:
-            return table_making.make_table([], meter, own, log=self.log)
+            return table_making.make_table([], meter, self.path, log=self.log)
 
     def _config(self) -> meters.Config:
         """What measures in the table's setting."""

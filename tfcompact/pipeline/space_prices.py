@@ -7,6 +7,7 @@ image, the channels that it reads, and all that was chosen of it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -37,8 +38,9 @@ class SpacePrices:
         self.known: dict[str, list[str]] = {}
         self.partitions: dict[str, int] = {}
         if kept and (file := kept / f"blocks-{VERSION}.json").is_file():
-            content = json.loads(file.read_text(encoding="utf-8"))
-            self.known, self.partitions = content["blocks"], content["partitions"]
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: they are looked at again
+                content = json.loads(file.read_text(encoding="utf-8"))
+                self.known, self.partitions = dict(content["blocks"]), dict(content["partitions"])
 
     def price(self, architecture: Architecture) -> Prediction:
         """The cost of one inference, and the share of it that was interpolated.

@@ -28,7 +28,7 @@ class Config:
     )
     shared_epochs: int = opt(30, "oneshot: epochs in which the shared weights are trained")
     compared: int = opt(20, "oneshot: candidates that are trained alone too, to see how far the order is the same")
-    trials: int = opt(100, "candidates to train; below 100 no way of searching is surely better than chance")
+    trials: int = opt(100, "candidates to train, each once, by all workers together")
     epochs: int = opt(3, "epochs of a candidate")
     epoch_images: int = opt(10000, "training images in each of them")
     validation_images: int = opt(2000, "validation images that judge a candidate")

@@ -74,7 +74,7 @@ def run(model: Model, config: Config, context: Context) -> tuple[Model, Notes]:
     """A copy of `model` whose cost is within the budget, trained on, and how it came to be.
 
     Every step is kept as a run of its own. Raises `UserError` where the budget is not below the network's cost, or
-    cannot be reached, with the lowest cost that can.
+    cannot be reached.
     """
     from tfcompact.compress.adaptation.proposals import target_of
     from tfcompact.compress.adaptation.trace_plot import trace_png
