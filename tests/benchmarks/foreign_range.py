@@ -46,7 +46,8 @@ def main() -> None:
         for seed in range(options.seeds):
             name = network(seed)
             found = through_every_stage(name, options.runs, options.data, px=options.px, budget=BUDGET, epochs=EPOCHS)
-            accuracies = {f"{step}_accuracy": 100 * found.get(f"{step}_accuracy", 0.0) for step, _ in CHAIN}
+            judged = [f"{step}_accuracy" for step, _ in CHAIN] + ["file_accuracy"]
+            accuracies = {key: 100 * found[key] if key in found else None for key in judged}  # None: was refused
             rest = {key: found.get(key) for key in ("px", "distill_macs", "decompose_macs", "bytes", "zipped_bytes")}
             book.add(
                 network=name,
@@ -54,7 +55,6 @@ def main() -> None:
                 seed=seed,
                 **rest,
                 **accuracies,
-                file_accuracy=100 * found.get("file_accuracy", 0.0),
                 refused=found["refused"],
             )
     print(f"\n{tables.markdown(tables.of('foreign_range'), book.tables['rows'])}")
