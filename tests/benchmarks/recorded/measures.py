@@ -46,7 +46,6 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {
-    "foreign_range": "needs Debian's package of Fashion-MNIST; its record comes with it",
     "every_family": "its record comes when all families have run",
     "netadapt": "takes hours; its record comes with its curves",
     "search_table": "takes hours; its record comes when every network is trained",
