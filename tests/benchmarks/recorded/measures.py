@@ -32,6 +32,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "kill_and_resume": ("data", "models", "training", "stages", "runs"),
     "zoo_prediction": (*CONVERTED, "latency", "tflite", "measure"),
     "latency_prediction": (*CONVERTED, "latency", "tflite", "measure"),
+    "width_prediction": (*CONVERTED, "latency", "tflite", "measure"),
     "layers": (*TRAINED, "sensitivity"),
     "leaderboard": TRAINED,
     "main_job": (*TRAINED, "pipeline", "measure", "report"),

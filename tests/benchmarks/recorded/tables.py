@@ -269,6 +269,24 @@ TABLES: dict[str, dict[str, Columns]] = {
             *(number("largest, %", "error_largest", ".2f"), number("Spearman", "spearman", ".4f")),
         )
     },
+    "width_prediction": {
+        "rows": (
+            *(words("of", "of"), number("made of networks", "table_networks", "d")),
+            *(number("operators in table", "operators", "d"), number("predicted", "networks", "d")),
+            *(number("interpolated, %", "share", ".0f"), number("median error, %", "error", ".2f")),
+            *(number("largest, %", "error_largest", ".2f"), number("median of signed errors, %", "bias", "+.2f")),
+            number("Spearman", "spearman", ".4f"),
+        ),
+        "networks": (
+            *(
+                words("of", "of"),
+                NETWORK,
+                number("predicted", "predicted", ",.0f"),
+                number("counted", "cost", ",.0f"),
+            ),
+            *(number("error, %", "error", "+.2f"), number("interpolated, %", "share", ".0f")),
+        ),
+    },
     "layers": {
         "layers": (
             *(words("layer", "layer"), words("kind", "kind"), words("output", "output"), number("SQNR", "sqnr_db")),
