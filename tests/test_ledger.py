@@ -3,13 +3,13 @@
 import collections
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import postgresql_server
 import pytest
 
 from tfcompact.errors import UserError
@@ -151,31 +151,8 @@ def test_workers_on_a_journal_come_go_and_are_killed(tmp_path) -> None:
     killed_and_joined(str(tmp_path / "journal.log"), tmp_path / "said.jsonl")
 
 
-def _postgresql() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(_postgresql() is None, reason="no PostgreSQL server: apt-get install postgresql")
-@pytest.mark.skipif(os.geteuid() != 0, reason="the server is run as another user, which takes root")
+@pytest.mark.skipif(postgresql_server.missing() is not None, reason=str(postgresql_server.missing()))
 def test_workers_on_a_postgresql_server_come_go_and_are_killed(tmp_path) -> None:
-    programs = _postgresql()
-    home = Path("/tmp") / f"postgresql-{os.getpid()}"
-    home.mkdir()
-    shutil.chown(home, "postgres")
-
-    def server(*words: str) -> None:
-        subprocess.run(["runuser", "-u", "postgres", "--", *words], check=True, cwd="/", capture_output=True)
-
-    port = 20000 + os.getpid() % 20000
-    try:
-        server(f"{programs}/initdb", "-D", f"{home}/data", "-A", "trust", "--no-sync")
-        options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
-        server(f"{programs}/pg_ctl", "-D", f"{home}/data", "-o", options, "-l", f"{home}/log", "-w", "start")
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    with postgresql_server.started() as url:
         killed_and_joined(url, tmp_path / "said.jsonl")
-    finally:
-        stop = [f"{programs}/pg_ctl", "-D", f"{home}/data", "-m", "immediate", "stop"]
-        subprocess.run(["runuser", "-u", "postgres", "--", *stop], cwd="/", capture_output=True, check=False)
-        shutil.rmtree(home, ignore_errors=True)

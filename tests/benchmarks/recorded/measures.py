@@ -43,6 +43,7 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "netadapt": (*TRAINED, "latency"),
     "search_table": ("data", "models", "supernet", "training"),
     "search_replay": ("search",),
+    "search_workers": ("search", "models", "training"),
     "training_speed": ("models", "training"),
     "start": ("cli",),
 }
@@ -50,6 +51,7 @@ NOT_RECORDED: dict[str, str] = {
     "every_family": "its record comes when all families have run",
     "netadapt": "takes hours; its record comes with its curves",
     "search_table": "takes hours; its record comes when every network is trained",
+    "search_workers": "its record comes with the first search on a quiet machine",
     "search_replay": "its record comes with that of search_table",
 }
 """Scripts that have no record, and why."""

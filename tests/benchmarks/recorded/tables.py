@@ -269,6 +269,17 @@ TABLES: dict[str, dict[str, Columns]] = {
             *(number("largest, %", "error_largest", ".2f"), number("Spearman", "spearman", ".4f")),
         )
     },
+    "search_workers": {
+        "rows": (
+            *(
+                words("workers", "workers"),
+                number("candidates", "candidates", "d"),
+                number("minutes", "minutes", ".1f"),
+            ),
+            *(number("candidates a minute", "a_minute", ".2f"), number("times one on one core", "speed", ".2f")),
+            *(number("trained twice", "twice", "d"), number("left unfinished", "unfinished", "d")),
+        )
+    },
     "width_prediction": {
         "rows": (
             *(words("of", "of"), number("made of networks", "table_networks", "d")),
