@@ -1,10 +1,10 @@
-"""Writes docs/results.md, docs/compression.md, their plots, leaderboard.csv and the README's figures from records.
+"""Writes docs/results.md and the pages with figures, plots, leaderboard.csv and the README's figures from records.
 
     python docs/results.py            # writes what differs
     python docs/results.py --check    # writes nothing; 1 where something differs, and the first line that does
     python docs/results.py --stale    # records that are older than the code they measure (make results)
 
-The records are in docs/results/, the prose in docs/results.md.jinja and docs/compression.md.jinja, Jinja templates:
+The records are in docs/results/, the prose in docs/results.md.jinja and other pages' *.md.jinja, Jinja templates:
 `{{ flowers.table() }}` is a record's table with the line that says how it came about,
 `{{ flowers.rows().one(seed=1).qat|fixed(1) }}` a figure. A name that is not there is an error. `claim(...)` says
 nothing, and stops the rendering where words of the prose are not true of the records any more.
@@ -37,7 +37,7 @@ from tfcompact import files  # noqa: E402
 from tfcompact.errors import UserError  # noqa: E402
 
 TEMPLATE = "results.md.jinja"
-PAGES = {"results.md": TEMPLATE, "compression.md": "compression.md.jinja"}
+PAGES = {"results.md": TEMPLATE} | {name: f"{name}.jinja" for name in ("compression.md", "search.md")}
 FIGURES = {  # what stands in README.md between <!-- figure NAME --> and <!-- /figure -->
     "flowers_from_imagenet": "finetune.part('efficientnet_lite0').rows().one(start='from ImageNet').int8|fixed(1)",
     "flowers_from_scratch": "finetune.part('efficientnet_lite0').rows().one(start='from scratch').int8|fixed(1)",
