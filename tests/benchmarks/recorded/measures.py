@@ -48,7 +48,6 @@ MEASURES: dict[str, tuple[str, ...]] = {  # a script beside this package, withou
     "start": ("cli",),
 }
 NOT_RECORDED: dict[str, str] = {
-    "every_family": "its record comes when all families have run",
     "netadapt": "takes hours; its record comes with its curves",
     "search_table": "takes hours; its record comes when every network is trained",
     "search_workers": "its record comes with the first search on a quiet machine",
