@@ -69,8 +69,10 @@ def through_every_stage(
             found["values"] = max(row["values"][1] for row in run.notes["clusters"].values())
             found["seconds"] = sum(made.provenance["seconds"] for made in run.chain)
     assert run is not None
+    found["runs"] = (teacher, *run.chain)
     if run.stage == "cluster":
         exported = pipeline.export(configured("export", {**EXPORT, "images": budget["validation_images"]}), run.name)
+        found["runs"] += (exported,)
         (artifact,) = exported.artifacts
         content = (exported.path / artifact.path).read_bytes()
         found["file_accuracy"] = artifact.checks["accuracy"]

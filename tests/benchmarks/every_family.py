@@ -35,6 +35,7 @@ def main() -> None:
     for network in options.networks:
         with recording(arguments.call(options), network, flag="--networks") as book:
             found = through_every_stage(network, options.runs)
+            book.rests_on(*found["runs"])
             book.add(**{key: found.get(key) for key in KEYS})
         print(f"\n{tables.markdown(tables.of('every_family'), book.tables['rows'])}")
 

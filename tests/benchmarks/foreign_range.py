@@ -46,6 +46,7 @@ def main() -> None:
         for seed in range(options.seeds):
             name = network(seed)
             found = through_every_stage(name, options.runs, options.data, px=options.px, budget=BUDGET, epochs=EPOCHS)
+            book.rests_on(*found["runs"])
             judged = [f"{step}_accuracy" for step, _ in CHAIN] + ["file_accuracy"]
             accuracies = {key: 100 * found[key] if key in found else None for key in judged}  # None: was refused
             rest = {key: found.get(key) for key in ("px", "distill_macs", "decompose_macs", "bytes", "zipped_bytes")}

@@ -26,6 +26,8 @@ from recorded import tables
 from recorded.arguments import Arguments
 from recorded.record import Book, recording
 
+from tfcompact.search.ledger import LEASE
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import postgresql_server
 
@@ -104,7 +106,7 @@ def one_killed(search: Search, cores: list[set[int]]) -> None:
 
 def _training(search: Search, pid: int) -> bool:
     """Whether a worker is at a trial."""
-    return any(t.state.name == "RUNNING" and str(pid) in str(t.user_attrs.get("lease")) for t in search.trials())
+    return any(t.state.name == "RUNNING" and t.user_attrs.get(LEASE, {}).get("pid") == pid for t in search.trials())
 
 
 def measure(options: Any, book: Book) -> None:

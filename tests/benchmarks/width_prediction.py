@@ -3,7 +3,7 @@
     python tests/benchmarks/width_prediction.py [--of mobilenet_v2_0.5 mnasnet] [--device cortex-a76]
 
 A network's table has its operators and those of eight drawings of other widths (`latency-table --widths 8`); ten more
-drawings, all layers of which have widths of their own, are predicted. A space's table has the operators of `--draws`
+drawings are predicted. A space's table has the operators of `--draws`
 members (`latency-table --space … --draws`); ten others are predicted. 64 px, ten classes. `interpolated` is the share
 of the predicted cost that no measured operator had. Counted are the instructions of the whole int8 file, XNNPACK, one
 thread, on an emulated processor.
