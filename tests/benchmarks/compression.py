@@ -22,6 +22,7 @@ from tfcompact.comparison import comparing, comparison_plan
 from tfcompact.comparison.line import Line, lines
 from tfcompact.comparison.row_result import RowResult
 from tfcompact.pipeline.target import Target
+from tfcompact.runs import store
 
 NETWORKS = ("mobilenet_v1_0.5", "mobilenet_v3_small", "googlenet_bn")
 PX = {"densenet_bc_40_12": 32}
@@ -47,9 +48,15 @@ def compared(network: str, plan: str, steps: Iterable[str], options: Any) -> lis
     return comparing.Comparison(loaded, target, console, options.seeds, comparing.emulated(console)).results()
 
 
+def runs_of(results: Iterable[RowResult], runs: Path) -> list[store.Run]:
+    """The runs behind the rows."""
+    return [made for row in results if row.run for made in store.find(runs, row.model, row.run).chain]
+
+
 def measure(network: str, options: Any, book: Book) -> None:
     """Runs the plan on one network, and writes a row for each of its lines."""
     results = compared(network, "default", TRAININGS, options)
+    book.rests_on(*runs_of(results, options.runs))
     for result in results:
         facts = {name: value for name, value in result.to_json().items() if name not in ("instructions", "run")}
         book.add("results", **facts | {f"instructions_{name}": n for name, n in result.instructions.items()})

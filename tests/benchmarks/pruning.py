@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compression import compared, row_of
+from compression import compared, row_of, runs_of
 from recorded import tables
 from recorded.arguments import Arguments
 from recorded.record import Book, recording
@@ -27,7 +27,9 @@ WHOLE = "whole"
 
 def measure(network: str, options: Any, book: Book) -> None:
     """Runs the plan on one network, and writes a row for each of its lines."""
-    found = lines(compared(network, "pruning", TRAININGS, options))
+    results = compared(network, "pruning", TRAININGS, options)
+    book.rests_on(*runs_of(results, options.runs))
+    found = lines(results)
     whole = next(line for line in found if line.name == WHOLE)
     for line in found:
         if line.error:
